@@ -1,0 +1,45 @@
+# Every target does its own set-up in .venv: Python 3.11 or newer, make and git are all that is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
+
+.PHONY: demo test lint bench campaign lock clean
+
+demo: $(VENV)/installed
+	@$(BIN)/omneo-forwarder demo
+
+test: $(VENV)/installed
+	$(BIN)/pytest -n 2 --dist loadfile tests
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# 1,000 mixed files, both programs killed ten times, a sandbox that fails a third of requests: SEED=n repeats a run.
+campaign: $(VENV)/installed
+	$(BIN)/python tests/campaign.py $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(VENV)/installed
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# Dependencies come from the lock (name, version, hash); the programs are installed as the wheel that users get.
+$(VENV)/locked: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("omneo-journal needs Python 3.11 or newer: set PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/installed: $(VENV)/locked $(SOURCES)
+	@rm -rf $(VENV)/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir $(VENV)/wheel .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	@touch $@
+
+# Writes the lock anew (needs uv): universal, so that one file serves x86_64 and aarch64.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
