@@ -1,0 +1,213 @@
+"""
+Both books from the forwarder's side: the journal, which it can only read, and its own delivery book.
+
+How the position stays cheap: no status column, no cursor file. Every so many documents a `turn` entry says how far
+everything is settled, how far documents may have left, and the totals so far. What is next and how many wait is then a
+look at the last turn and at the few entries after it, at ten million entries as at ten.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from journal import log
+from journal.document import parse
+
+KINDS = ("sale", "redemption", "reversal", "return")
+SETTLED = ("delivered", "refused", "held", "cancelled", "abandoned")
+TURN = 64  # documents that a turn lets leave: after a crash, so many at the most are looked up before they are sent
+FLUSH_S = 0.005  # settled documents are on disk after so many seconds, or before anything waits
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document of the journal whose turn may come."""
+
+    seq: int
+    kind: str
+    external_id: str
+    received_at: datetime
+    content: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the last turn said."""
+
+    settled: int = 0  # every document up to this journal seq was settled
+    upto: int = 0  # documents up to this journal seq may have left
+    totals: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETTLED, 0))
+
+
+def create_delivery(journal: Path, delivery: Path, now: log.Clock = log.utc_now) -> None:
+    """A new delivery book, bound to this journal. What the journal holds already is looked up before it is sent."""
+    db = log.open_book(journal, "journal", write=False)
+    try:
+        seq, digest = log.head(db)
+        identity = _identity(db)
+    finally:
+        db.close()
+    facts = {"journal": identity, "other_book": {"entries": seq, "head": digest.hex()}, "unknown_upto": seq}
+    log.create(delivery, "delivery", facts | log.boot_facts(), now)
+
+
+def _identity(journal: sqlite3.Connection) -> str:
+    row = journal.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
+    return str(row[0]) if row else ""
+
+
+class Books:
+    """The two books, open. `record` keeps entries in hand for a moment, so that many share one commit."""
+
+    def __init__(self, journal: Path, delivery: Path, *, now: log.Clock = log.utc_now) -> None:
+        """Open both. Raises log.Unusable if the delivery book belongs to another journal, or knows a longer one."""
+        self.journal = log.open_book(journal, "journal", write=False)
+        self.delivery = log.open_book(delivery, "delivery", write=True)
+        self.now = now
+        self._pending: list[log.Entry] = []
+        self._check_pair(journal, delivery)
+        self.turn = last_turn(self.delivery)
+        self.unknown_upto = self.turn.upto  # documents up to here may have left before this process started
+
+    def _check_pair(self, journal: Path, delivery: Path) -> None:
+        row = self.delivery.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
+        if row[0] != _identity(self.journal):
+            raise log.Unusable(
+                f"{delivery} belongs to another journal than {journal}; give the pair that belongs together."
+            )
+        known = self.delivery.execute("SELECT max(about) FROM log WHERE about IS NOT NULL").fetchone()[0] or 0
+        if known > log.head(self.journal)[0]:
+            raise log.Unusable(
+                f"{journal} is older than its delivery book: it ends before document {known}. Restore the newer journal."
+            )
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def documents(self, after: int, most: int) -> list[Document]:
+        """Documents of the journal in order, waiting or not, after a seq."""
+        rows = self.journal.execute(
+            "SELECT log.seq, kind, external_id, at, bytes FROM log LEFT JOIN body USING (seq)"
+            " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",
+            (after, most),
+        ).fetchall()
+        return [_document(*row) for row in rows if row[4] is not None]
+
+    def document(self, seq: int) -> Document | None:
+        """One document by its journal seq; None if its body is gone."""
+        found = self.documents(seq - 1, 1)
+        return found[0] if found and found[0].seq == seq else None
+
+    def by_external_id(self, external_id: str) -> Document | None:
+        """One document by its external_id."""
+        row = self.journal.execute(
+            "SELECT seq FROM log WHERE external_id = ? AND about IS NULL AND kind <> 'invalid' LIMIT 1", (external_id,)
+        ).fetchone()
+        return self.document(row[0]) if row else None
+
+    def settled(self, low: int, high: int) -> set[int]:
+        """Which documents from low to high are settled (released ones are not)."""
+        state: dict[int, str] = {}
+        for about, kind in self.delivery.execute(
+            "SELECT about, kind FROM log WHERE about BETWEEN ? AND ?"
+            " AND kind IN ('delivered', 'refused', 'held', 'cancelled', 'abandoned', 'released') ORDER BY seq",
+            (low, high),
+        ):
+            state[about] = kind
+        for entry in self._pending:
+            if isinstance(entry.about, int) and entry.kind in SETTLED:
+                state[entry.about] = entry.kind
+        return {about for about, kind in state.items() if kind != "released"}
+
+    def released(self) -> list[int]:
+        """Documents that a person released and that are not settled again, oldest first."""
+        rows = self.delivery.execute("SELECT DISTINCT about FROM log WHERE kind = 'released' ORDER BY about").fetchall()
+        return [about for (about,) in rows if not self.settled(about, about)]
+
+    def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
+        """What this book says of a document: (seq, at, kind, facts) in order."""
+        rows = self.delivery.execute("SELECT seq, at, kind, facts FROM log WHERE about = ? ORDER BY seq", (seq,))
+        return [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def record(self, *entries: log.Entry) -> None:
+        """Keep entries for the next flush."""
+        self._pending += entries
+
+    @property
+    def pending(self) -> int:
+        """How many entries wait for the next flush."""
+        return len(self._pending)
+
+    def flush(self) -> None:
+        """What was recorded, in one commit."""
+        if self._pending:
+            log.append(self.delivery, self._pending, now=self.now)
+            self._pending = []
+
+    def take_turn(self, settled: int, upto: int) -> None:
+        """
+        Say how far everything is settled and how far documents may leave, in one commit with what was recorded.
+
+        The totals are the last turn's and what was written since, by whomever (a person may have released something).
+        """
+        with log.writing(self.delivery):
+            log.append(self.delivery, self._pending, now=self.now)
+            totals = totals_since(self.delivery)
+            seq, digest = log.head(self.journal)
+            facts = {
+                "settled": settled,
+                "upto": upto,
+                "totals": totals,
+                "other_book": {"entries": seq, "head": digest.hex()},
+            }
+            log.append(self.delivery, [log.Entry("turn", facts=facts)], now=self.now)
+        self._pending = []
+        self.turn = Turn(settled, upto, totals)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self.journal.close()
+        self.delivery.close()
+
+
+def last_turn(delivery: sqlite3.Connection, schema: str = "main") -> Turn:
+    """The last turn, or what the book's creation said."""
+    row = delivery.execute(
+        f"SELECT facts FROM {schema}.log WHERE kind = 'turn' AND about IS NULL AND external_id IS NULL"
+        " ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    if row:
+        facts = json.loads(row[0])
+        return Turn(facts["settled"], facts["upto"], facts["totals"])
+    facts = json.loads(delivery.execute(f"SELECT facts FROM {schema}.log WHERE seq = 1").fetchone()[0])
+    return Turn(upto=facts["unknown_upto"])
+
+
+def totals_since(delivery: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
+    """How many documents are in each settled state: the last turn's totals and the entries after it."""
+    row = delivery.execute(
+        f"SELECT max(seq) FROM {schema}.log WHERE kind = 'turn' AND about IS NULL AND external_id IS NULL"
+    ).fetchone()
+    totals = dict(last_turn(delivery, schema).totals)
+    kinds = delivery.execute(f"SELECT kind FROM {schema}.log WHERE seq > ? AND about IS NOT NULL", (row[0] or 0,))
+    return count(totals, (kind for (kind,) in kinds))
+
+
+def count(totals: dict[str, int], kinds: Iterable[str]) -> dict[str, int]:
+    """Add entries to totals. Only what was held can be released or abandoned."""
+    for kind in kinds:
+        if kind in totals:
+            totals[kind] += 1
+        if kind in {"released", "abandoned"}:
+            totals["held"] -= 1
+    return totals
+
+
+def _document(seq: int, kind: str, external_id: str, at: str, body: bytes) -> Document:
+    return Document(seq, kind, external_id, datetime.fromisoformat(at), parse(body))

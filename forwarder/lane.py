@@ -1,0 +1,55 @@
+"""
+Whose turn it is. `strict`: one document at a time, in journal order, each when every earlier one is settled.
+
+What a person has released goes first: it stands earlier in the journal than anything that still waits there.
+"""
+
+from collections import deque
+
+from forwarder.books import TURN, Books, Document
+
+
+class Strict:
+    """The one lane of `--ordering strict`. Holds at most a turn's worth of documents in memory."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._ahead: deque[Document] = deque()
+        self._read_upto = books.turn.settled  # documents up to here were looked at
+        self._released: deque[int] = deque(books.released())
+        self._others_version = self._version()
+
+    def next_ready(self) -> Document | None:
+        """The document whose turn it is; None when nothing waits. The same one again until `settle`."""
+        if (version := self._version()) != self._others_version:  # a person released or abandoned something
+            self._others_version = version
+            self._books.flush()
+            self._released = deque(self._books.released())
+        while self._released:
+            if (document := self._books.document(self._released[0])) is not None:
+                return document
+            self._released.popleft()
+        while not self._ahead:
+            piece = self._books.documents(self._read_upto, TURN)
+            if not piece:
+                return None
+            settled = self._books.settled(piece[0].seq, piece[-1].seq)
+            self._ahead.extend(document for document in piece if document.seq not in settled)
+            self._read_upto = piece[-1].seq
+        return self._ahead[0]
+
+    def settle(self, document: Document) -> None:
+        """The document is settled: the line moves on."""
+        if self._released and self._released[0] == document.seq:
+            self._released.popleft()
+        else:
+            self._ahead.popleft()
+
+    @property
+    def settled_upto(self) -> int:
+        """Every document up to this journal seq is settled, but for released ones."""
+        return self._ahead[0].seq - 1 if self._ahead else self._read_upto
+
+    def _version(self) -> int:
+        """Changes when another connection has committed to the delivery book (sqlite.org/pragma.html)."""
+        return int(self._books.delivery.execute("PRAGMA data_version").fetchone()[0])

@@ -1,0 +1,185 @@
+"""The link to Omneo: who we are there, how fast we may ask, and one request after the other."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlencode
+
+import httpx
+
+from forwarder import outcome
+from forwarder.omneo import Request
+from forwarder.outcome import Answer
+from journal.log import Unusable, utc_now
+
+
+def check_url(url: str) -> httpx.URL:
+    """API base. `http://` only to this machine: a token never crosses a network in the clear. Raises Unusable."""
+    try:
+        parsed = httpx.URL(url.rstrip("/"))
+    except httpx.InvalidURL:
+        raise Unusable(f"{url!r} is no URL; give Omneo's API base with --url.") from None
+    if parsed.scheme == "https" and parsed.host and not parsed.userinfo:
+        return parsed
+    if parsed.scheme == "http" and _is_loopback(parsed.host):
+        return parsed
+    raise Unusable("--url must be an https:// address without a user name; http:// is taken only for this machine.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Where the secret is. It is read when it is needed, so that a new one is enough to go on; never logged."""
+
+    file: Path | None  # None: the environment
+
+    @classmethod
+    def find(cls, option: Path | None) -> "Credentials":
+        """`--token-file`, else the systemd credential `omneo-token`, else OMNEO_TOKEN. Raises Unusable."""
+        if option is not None:
+            found = cls(option)
+        elif (directory := os.environ.get("CREDENTIALS_DIRECTORY")) and (Path(directory) / "omneo-token").exists():
+            found = cls(Path(directory) / "omneo-token")
+        else:
+            found = cls(None)
+        found.read()
+        return found
+
+    def read(self) -> str:
+        """The token, or the JSON object of an OAuth client. Raises Unusable when there is nothing to read."""
+        if self.file is None:
+            text = os.environ.get("OMNEO_TOKEN", "")
+        else:
+            try:
+                text = self.file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                raise Unusable(f"The token file {self.file} can't be read; check --token-file.") from None
+        text = text.strip()
+        if not text:
+            raise Unusable("There is no token: give --token-file, the credential omneo-token, or OMNEO_TOKEN.")
+        if not text.isascii() or (not text.startswith("{") and (not text.isprintable() or " " in text)):
+            raise Unusable("The token holds characters that no token has; write it into the file again.")
+        return text
+
+    def oauth(self) -> dict[str, str] | None:
+        """The fields for the token endpoint, if this is OAuth (omneo-api, 1.3)."""
+        text = self.read()
+        if not text.startswith("{"):
+            return None
+        try:
+            fields = json.loads(text)
+            names = ("client_id", "client_secret", "username", "password")
+            form = {name: str(fields[name]) for name in names if name in fields}
+            form["client_id"], form["client_secret"]  # noqa: B018 - must be there
+        except (ValueError, KeyError, TypeError):
+            raise Unusable("The OAuth credential must be a JSON object with client_id and client_secret.") from None
+        form["grant_type"] = str(fields.get("grant_type", "client_credentials"))
+        form["scope"] = str(fields.get("scope", "*"))
+        return form
+
+
+class Sleep(Protocol):
+    """Waits so many seconds, or shorter when the program is to stop."""
+
+    def __call__(self, seconds: float) -> object:
+        """Wait."""
+
+
+class Link:
+    """One way to Omneo, for one or more lanes: a token, a rate, a transport."""
+
+    def __init__(
+        self,
+        url: httpx.URL,
+        credentials: Credentials,
+        transport: httpx.BaseTransport,
+        *,
+        rate: float,
+        sleep: Sleep,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """`rate` in requests a second, 0 for no limit."""
+        self._base = str(url)
+        self._credentials = credentials
+        self._transport = transport
+        self._spacing_s = 1 / rate if rate else 0.0
+        self._sleep = sleep
+        self._now = now
+        self._token = ""
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def ask(self, request: Request) -> Answer:
+        """Send a request; after a 401 once more with a fresh token (nothing was done with the first)."""
+        if not self._token and (refused := self._fetch_token()) is not None:
+            return refused
+        answer = self._send(request, self._token)
+        if answer.status != 401 or answer.html:
+            return answer
+        try:
+            refused = self._fetch_token()
+        except Unusable:  # somebody is just writing the new one: paused, and read again at the next try
+            return answer
+        return refused or self._send(request, self._token)
+
+    def _send(self, request: Request, token: str) -> Answer:
+        method, path, body = request
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",  # Laravel redirects to a login page otherwise (omneo-api, 1.2)
+            "Accept-Encoding": "identity",
+            "User-Agent": "omneo-forwarder",
+        }
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        elif method == "POST":
+            body = b""
+        self._pace()
+        full = httpx.Request(method, self._base + path, headers=headers, content=body)
+        return outcome.send(self._transport, full, self._now)
+
+    def _fetch_token(self) -> Answer | None:
+        """Read the credential again; for OAuth, get a token with it. None when there is a token to try."""
+        form = self._credentials.oauth()
+        if form is None:
+            self._token = self._credentials.read()
+            return None
+        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        self._pace()
+        request = httpx.Request("POST", self._base + "/auth/token", headers=headers, content=urlencode(form).encode())
+        answer = outcome.send(self._transport, request, self._now)
+        token = answer.content.get("access_token") if isinstance(answer.content, dict) else None
+        if outcome.meaning(answer) == "yes" and isinstance(token, str) and token:
+            self._token = token
+            return None
+        if outcome.meaning(answer) in {"no", "credentials"}:
+            return Answer(401, {}, left=False, reason="Omneo does not accept the OAuth credential")
+        if outcome.meaning(answer) == "yes":
+            return Answer(answer.status, None, left=False, reason=outcome.NOT_OMNEO, html=True)
+        return Answer(answer.status, answer.content, left=False, reason=answer.reason, html=answer.html)
+
+    def _pace(self) -> None:
+        """Keep to the rate, whichever lane asks."""
+        if not self._spacing_s:
+            return
+        with self._lock:
+            now = time.monotonic()
+            mine = max(now, self._next)
+            self._next = mine + self._spacing_s
+        if mine > now:
+            self._sleep(mine - now)

@@ -1,0 +1,110 @@
+"""
+What Omneo understands: routes, bodies and the reading of its answers. Pure: builds requests, sends nothing.
+
+Sources: the pages of Omneo's documentation named at each route; where they contradict each other, `--routes` chooses.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from forwarder.outcome import Answer, moment
+from journal.document import local_time
+
+OURS = frozenset({"kind", "terminal", "sequence", "redemption_external_id", "apply_redemption"})  # never sent
+
+Request = tuple[str, str, bytes | None]  # method, path below the API base with its query, JSON body
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode  # numbers exactly as the till wrote them
+
+
+def sale(content: dict[str, Any], system: str, redemption_id: Any = None) -> Request:
+    """
+    Upsert by external_id: `POST /transactions/update-create`, which makes a resend harmless.
+
+    docs: reference/createupdatetransaction. Plain `POST /transactions` makes a second row. Unknown fields pass through.
+    """
+    body = _without_nulls({name: value for name, value in content.items() if name not in OURS})
+    body["items"] = [_without_nulls(line) for line in body["items"]]
+    body["transacted_at"] = local(body["transacted_at"], body["timezone"])
+    body.setdefault("systems", [system])
+    if redemption_id is not None:
+        body["redemption_id"] = redemption_id
+    return "POST", "/transactions/update-create", _encode(body)
+
+
+def find_sale(external_id: str) -> Request:
+    """`GET /transactions/external/{external_id}` (SDK: getByExternalID); by filter where an id makes no path."""
+    if external_id.strip(".") and "/" not in external_id:
+        return "GET", f"/transactions/external/{quote(external_id, safe='')}", None
+    return "GET", f"/transactions?filter[external_id]={quote(external_id, safe='')}", None
+
+
+def found_sale(answer: Answer, external_id: str) -> dict[str, Any] | None:
+    """The transaction that carries this external_id, in either form of the look-up."""
+    return next((row for row in [answer.data, *answer.rows] if echoes(row, external_id)), None)
+
+
+def verify_token() -> Request:
+    """`GET /auth/verify`: harmless, and says whether Omneo otherwise knows us."""
+    return "GET", "/auth/verify", None
+
+
+def read_profile(profile: str, handle: str | None) -> Request:
+    """One profile, by Omneo's UUID, by e-mail, or by any identity handle (omneo-api, section 8)."""
+    if handle is None:
+        return "GET", f"/profiles/{quote(profile, safe='')}", None
+    if handle == "email":
+        return "GET", f"/profiles?filter[email]={quote(profile, safe='')}", None
+    return "POST", "/profiles/search-id", _encode({"type": handle, "id": profile})
+
+
+def echoes(row: dict[str, Any], external_id: str) -> bool:
+    """Is this ours? Omneo gave an external_id back as a number in old samples: compared as text."""
+    return row.get("id") is not None and str(row.get("external_id")) == external_id
+
+
+def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sent: datetime) -> bool:
+    """
+    Was this transaction there before we first sent ours?
+
+    Only when two clocks agree on it: Omneo's own (from `created_at` to `updated_at` or `Date`, against the time since
+    our first attempt) and this machine's. One of them may be years off. Moments have whole seconds.
+    """
+    created = moment(row.get("created_at"))
+    if created is None:
+        return False
+    ours = sent - first_attempt
+    slack = timedelta(seconds=1)
+    updated = moment(row.get("updated_at"))
+    if updated is not None and updated - created > ours + slack:
+        return True
+    there = (answer.date or sent.astimezone(UTC)) - created
+    return there > ours + slack and first_attempt.astimezone(UTC) - created > slack
+
+
+def differs(row: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Does what Omneo has under our external_id have another total?"""
+    try:
+        return Decimal(str(row.get("total"))) != Decimal(str(content["total"]))
+    except InvalidOperation:
+        return False  # Omneo doesn't say
+
+
+def local(value: str, timezone: str) -> str:
+    """A document's time as Omneo's guides write it: local wall time in the document's own zone."""
+    return local_time(value, timezone).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def first(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """First of a list, if there is one."""
+    return next(iter(rows), None)
+
+
+def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:
+    """Omneo rejects null for some fields (`is_void`, `receipt_is_email`): left out, everywhere on this level."""
+    return {name: value for name, value in fields.items() if value is not None}

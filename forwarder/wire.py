@@ -1,0 +1,164 @@
+"""
+One HTTP request on a line that can do anything: a deadline for the whole of it, and a cap on what comes back.
+
+httpx's time-outs are per read: a server that trickles a byte every half second is never timed out. Here each read and
+write on the socket gets what is left of the request's whole time. Redirects, cookies, proxies from the environment and
+content decoding don't exist on this level, which is why it is used bare (httpx's transport, without its client).
+"""
+
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import httpcore
+import httpx
+
+ANSWER_BYTES = 4 * 1024 * 1024  # no answer that we ask for is nearly as long
+IDLE_S = 50.0  # how long an idle connection is kept; servers commonly close after 60 to 75 s
+
+
+class TooLong(httpx.TransportError):
+    """The answer went over the cap. As good as no answer: something left, nothing usable came back."""
+
+
+class _Stream(httpcore.NetworkStream):
+    """A socket whose every operation ends with the request's deadline."""
+
+    def __init__(self, stream: httpcore.NetworkStream, left: "Deadline") -> None:
+        self._stream = stream
+        self._left = left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        return self._stream.read(max_bytes, self._left.or_raise(httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._stream.write(buffer, self._left.or_raise(httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        left = self._left.or_raise(httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class Deadline(threading.local):
+    """When the request of this thread has to be over (monotonic seconds)."""
+
+    at = float("inf")
+
+    def or_raise(self, timed_out: type[Exception]) -> float:
+        """Seconds left, at least a little: raises when there are none."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise timed_out("the whole of the request took too long")
+        return left
+
+
+class _Backend(httpcore.NetworkBackend):
+    def __init__(self, left: Deadline) -> None:
+        self._sockets = httpcore.SyncBackend()
+        self._left = left
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self._left.or_raise(httpcore.ConnectTimeout)
+        return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options), self._left)
+
+
+class Wire(httpx.BaseTransport):
+    """Keep-alive connections to one host, one for each lane. TLS is verified against the system's authorities."""
+
+    def __init__(self, timeout_s: float, connections: int = 1) -> None:
+        self._timeout_s = timeout_s
+        self._left = Deadline()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(),
+            max_connections=connections,
+            max_keepalive_connections=connections,
+            keepalive_expiry=IDLE_S,
+            network_backend=_Backend(self._left),
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send, and read the whole answer. Raises httpx.TransportError: see `outcome.LEFT` for what each means."""
+        self._left.at = time.monotonic() + self._timeout_s
+        with _as_httpx(request):
+            answer = self._pool.handle_request(
+                httpcore.Request(
+                    method=request.method,
+                    url=httpcore.URL(
+                        scheme=request.url.raw_scheme,
+                        host=request.url.raw_host,
+                        port=request.url.port,
+                        target=request.url.raw_path,
+                    ),
+                    headers=request.headers.raw,
+                    content=request.content,
+                    extensions={"timeout": {"pool": self._timeout_s}},
+                )
+            )
+            try:
+                body = b"".join(self._capped(answer))
+            finally:
+                answer.close()
+        return httpx.Response(answer.status, headers=_undecoded(answer.headers), content=body)
+
+    def _capped(self, answer: httpcore.Response) -> Iterator[bytes]:
+        size = 0
+        assert isinstance(answer.stream, Iterable)
+        for chunk in answer.stream:
+            size += len(chunk)
+            if size > ANSWER_BYTES:
+                raise TooLong(f"an answer of more than {ANSWER_BYTES} bytes")
+            yield chunk
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+
+def _undecoded(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """We ask for `identity`; what comes in another encoding is not unpacked (a bomb is small until then)."""
+    return [(name, value) for name, value in headers if name.lower() != b"content-encoding"]
+
+
+_ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (httpcore.ConnectTimeout, httpx.ConnectTimeout),
+    (httpcore.ReadTimeout, httpx.ReadTimeout),
+    (httpcore.WriteTimeout, httpx.WriteTimeout),
+    (httpcore.PoolTimeout, httpx.PoolTimeout),
+    (httpcore.ConnectError, httpx.ConnectError),
+    (httpcore.ReadError, httpx.ReadError),
+    (httpcore.WriteError, httpx.WriteError),
+    (httpcore.LocalProtocolError, httpx.LocalProtocolError),
+    (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
+    (httpcore.UnsupportedProtocol, httpx.UnsupportedProtocol),
+)
+
+
+@contextlib.contextmanager
+def _as_httpx(request: httpx.Request) -> Iterator[None]:
+    """httpcore's errors as httpx's, whose tree separates “could not connect” from “connected, no answer”."""
+    try:
+        yield
+    except tuple(ours for ours, _ in _ERRORS) as error:
+        theirs = next(theirs for ours, theirs in _ERRORS if isinstance(error, ours))
+        raise theirs(str(error), request=request) from error
