@@ -1,1 +1,1 @@
-"""What Omneo said: documents go from the journal to Omneo, in order, and what came back is kept in the delivery book."""
+"""What Omneo said: documents go from the journal to Omneo, in order; the answers are kept in the delivery book."""

@@ -8,6 +8,7 @@ look at the last turn and at the few entries after it, at ten million entries as
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -69,6 +70,7 @@ class Books:
         self.delivery = log.open_book(delivery, "delivery", write=True)
         self.now = now
         self._pending: list[log.Entry] = []
+        self._since = 0.0  # when the oldest of them was recorded (monotonic)
         self._check_pair(journal, delivery)
         self.turn = last_turn(self.delivery)
         self.unknown_upto = self.turn.upto  # documents up to here may have left before this process started
@@ -82,7 +84,7 @@ class Books:
         known = self.delivery.execute("SELECT max(about) FROM log WHERE about IS NOT NULL").fetchone()[0] or 0
         if known > log.head(self.journal)[0]:
             raise log.Unusable(
-                f"{journal} is older than its delivery book: it ends before document {known}. Restore the newer journal."
+                f"{journal} is older than its delivery book: it ends before document {known}. Restore the newer one."
             )
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -111,12 +113,13 @@ class Books:
     def settled(self, low: int, high: int) -> set[int]:
         """Which documents from low to high are settled (released ones are not)."""
         state: dict[int, str] = {}
-        for about, kind in self.delivery.execute(
-            "SELECT about, kind FROM log WHERE about BETWEEN ? AND ?"
-            " AND kind IN ('delivered', 'refused', 'held', 'cancelled', 'abandoned', 'released') ORDER BY seq",
-            (low, high),
-        ):
-            state[about] = kind
+        state.update(
+            self.delivery.execute(
+                "SELECT about, kind FROM log WHERE about BETWEEN ? AND ?"
+                " AND kind IN ('delivered', 'refused', 'held', 'cancelled', 'abandoned', 'released') ORDER BY seq",
+                (low, high),
+            ).fetchall()
+        )
         for entry in self._pending:
             if isinstance(entry.about, int) and entry.kind in SETTLED:
                 state[entry.about] = entry.kind
@@ -134,14 +137,22 @@ class Books:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
+    def opened(self) -> None:
+        """The entry at every start, before anything is sent."""
+        seq, digest = log.head(self.journal)
+        facts = {"program": "omneo-forwarder", "other_book": {"entries": seq, "head": digest.hex()}}
+        log.append(self.delivery, [log.Entry("opened", facts=facts | log.boot_facts())], now=self.now)
+
     def record(self, *entries: log.Entry) -> None:
         """Keep entries for the next flush."""
+        if not self._pending:
+            self._since = time.monotonic()
         self._pending += entries
 
     @property
-    def pending(self) -> int:
-        """How many entries wait for the next flush."""
-        return len(self._pending)
+    def flush_due(self) -> bool:
+        """Have entries been kept for long enough, or enough of them?"""
+        return len(self._pending) >= TURN or (bool(self._pending) and time.monotonic() - self._since >= FLUSH_S)
 
     def flush(self) -> None:
         """What was recorded, in one commit."""

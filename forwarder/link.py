@@ -19,6 +19,8 @@ from forwarder.omneo import Request
 from forwarder.outcome import Answer
 from journal.log import Unusable, utc_now
 
+SLOW_S = 0.002  # a commit takes about one
+
 
 def check_url(url: str) -> httpx.URL:
     """API base. `http://` only to this machine: a token never crosses a network in the clear. Raises Unusable."""
@@ -85,7 +87,7 @@ class Credentials:
             fields = json.loads(text)
             names = ("client_id", "client_secret", "username", "password")
             form = {name: str(fields[name]) for name in names if name in fields}
-            form["client_id"], form["client_secret"]  # noqa: B018 - must be there
+            form["client_id"], form["client_secret"]
         except (ValueError, KeyError, TypeError):
             raise Unusable("The OAuth credential must be a JSON object with client_id and client_secret.") from None
         form["grant_type"] = str(fields.get("grant_type", "client_credentials"))
@@ -123,6 +125,7 @@ class Link:
         self._token = ""
         self._next = 0.0
         self._lock = threading.Lock()
+        self.slow = False  # did the last request take longer than a commit?
 
     def ask(self, request: Request) -> Answer:
         """Send a request; after a 401 once more with a fresh token (nothing was done with the first)."""
@@ -151,7 +154,10 @@ class Link:
             body = b""
         self._pace()
         full = httpx.Request(method, self._base + path, headers=headers, content=body)
-        return outcome.send(self._transport, full, self._now)
+        began = time.monotonic()
+        answer = outcome.send(self._transport, full, self._now)
+        self.slow = time.monotonic() - began > SLOW_S
+        return answer
 
     def _fetch_token(self) -> Answer | None:
         """Read the credential again; for OAuth, get a token with it. None when there is a token to try."""

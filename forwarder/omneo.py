@@ -4,7 +4,6 @@ What Omneo understands: routes, bodies and the reading of its answers. Pure: bui
 Sources: the pages of Omneo's documentation named at each route; where they contradict each other, `--routes` chooses.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 from forwarder.outcome import Answer, moment
 from journal.document import local_time
 
+WORDS = 500  # characters of a refusal that are kept
 OURS = frozenset({"kind", "terminal", "sequence", "redemption_external_id", "apply_redemption"})  # never sent
 
 Request = tuple[str, str, bytes | None]  # method, path below the API base with its query, JSON body
@@ -63,6 +63,38 @@ def read_profile(profile: str, handle: str | None) -> Request:
     return "POST", "/profiles/search-id", _encode({"type": handle, "id": profile})
 
 
+def profile_of(content: dict[str, Any]) -> tuple[str, str | None] | None:
+    """The customer that a document names: (value, handle; None for Omneo's own UUID), or None for an anonymous one."""
+    if content.get("profile_id") is None:
+        return None
+    return str(content["profile_id"]), content.get("profile_id_handle")
+
+
+def words(answer: Answer, content: dict[str, Any]) -> str:
+    """What Omneo said when it refused, without what the document says of a person: the words are kept for good."""
+    said = answer.content if isinstance(answer.content, dict) else {}
+    texts = [str(said.get("message", ""))]
+    errors = said.get("errors")
+    if isinstance(errors, dict):
+        texts += [
+            f"{name}: {text}"
+            for name, list_ in errors.items()
+            for text in (list_ if isinstance(list_, list) else [list_])
+        ]
+    told = " | ".join(text for text in texts if text)[:WORDS]
+    for value in sorted(_texts(content), key=len, reverse=True):
+        told = told.replace(value, "…")
+    return told
+
+
+def _texts(value: Any) -> set[str]:
+    """Every text in a document that is long enough to mean somebody."""
+    if isinstance(value, str):
+        return {value} if len(value) > 3 else set()
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*(_texts(child) for child in children))
+
+
 def echoes(row: dict[str, Any], external_id: str) -> bool:
     """Is this ours? Omneo gave an external_id back as a number in old samples: compared as text."""
     return row.get("id") is not None and str(row.get("external_id")) == external_id
@@ -98,11 +130,6 @@ def differs(row: dict[str, Any], content: dict[str, Any]) -> bool:
 def local(value: str, timezone: str) -> str:
     """A document's time as Omneo's guides write it: local wall time in the document's own zone."""
     return local_time(value, timezone).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def first(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """First of a list, if there is one."""
-    return next(iter(rows), None)
 
 
 def _without_nulls(fields: dict[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 @contextlib.contextmanager
 def _as_httpx(request: httpx.Request) -> Iterator[None]:
-    """httpcore's errors as httpx's, whose tree separates “could not connect” from “connected, no answer”."""
+    """Httpcore's errors as httpx's, whose tree separates “could not connect” from “connected, no answer”."""
     try:
         yield
     except tuple(ours for ours, _ in _ERRORS) as error:

@@ -1,0 +1,202 @@
+"""`omneo-forwarder`: for store operations and the forwarding service."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from journal import log
+from journal.cli import Command, beside, delivery_option, fail, journal_option, json_option, print_json, program
+
+if TYPE_CHECKING:
+    import threading
+
+    from forwarder.replay import Replay
+
+
+def link_options(command: Command) -> Command:
+    """How to reach Omneo, and how fast."""
+    options = (
+        click.option("--url", envvar="OMNEO_URL", required=True, help="Omneo's API base, https://…/api/v3."),
+        click.option(
+            "--token-file",
+            envvar="OMNEO_TOKEN_FILE",
+            type=Path,
+            help="File with the bearer token. Else the credential omneo-token, else OMNEO_TOKEN.",
+        ),
+        click.option(
+            "--rate",
+            envvar="OMNEO_RATE",
+            type=click.FloatRange(min=0),
+            default=10,
+            show_default=True,
+            help="Requests a second at most; 0 = no limit.",
+        ),
+        click.option(
+            "--timeout",
+            envvar="OMNEO_TIMEOUT",
+            type=click.FloatRange(min=0, min_open=True),
+            default=15,
+            show_default=True,
+            help="Seconds for the whole of one request.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def policy_options(command: Command) -> Command:
+    """What the operator chooses."""
+    options = (
+        click.option(
+            "--system", envvar="OMNEO_SYSTEM", default="POS", show_default=True, help="Source that Omneo sees."
+        ),
+        click.option(
+            "--ordering",
+            envvar="OMNEO_ORDERING",
+            type=click.Choice(["strict", "customer"]),
+            default="strict",
+            show_default=True,
+            help="Journal order, or order for each customer.",
+        ),
+        click.option(
+            "--poison-after",
+            envvar="OMNEO_POISON_AFTER",
+            type=click.IntRange(min=1),
+            default=10,
+            show_default=True,
+            help="Failures with 5xx after which a document is held …",
+        ),
+        click.option(
+            "--poison-for",
+            envvar="OMNEO_POISON_FOR",
+            type=click.FloatRange(min=0),
+            default=900,
+            show_default=True,
+            help="… if they went on for so many seconds while Omneo otherwise answered.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="omneo-journal", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Take documents from the journal to Omneo, in order, over a line that comes and goes."""
+
+
+@cli.command()
+@journal_option
+@delivery_option
+@link_options
+@policy_options
+@click.option("--once", is_flag=True, help="Deliver what can be delivered now, then stop.")
+def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
+    """Deliver until stopped."""
+    import signal
+    import threading
+
+    from forwarder import patience
+
+    stop, wake = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        wake.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    with forwarding(db, beside(db, delivery), stop, options) as running:
+        if not once:
+            running.say("ready", head=log.head(running.books.journal)[0])
+            with patience.watch(db, wake):
+                patience.run_until(running, stop, wake)
+            running.say("stopped", head=log.head(running.books.delivery)[0])
+            return
+        result = patience.run_once(running, stop)
+    if result is not None and result.kind == "paused":
+        fail(f"Paused: {result.reason}.", 78)
+    if result is not None:
+        fail(f"Something still waits: {result.reason}.", 75)
+
+
+@contextmanager
+def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[str, Any]) -> "Iterator[Replay]":
+    """Everything a run needs, opened and closed again. Raises Unusable and NotNow."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")  # resolv.conf(5): a silent name server, for 4 s
+    from forwarder import books as pair
+    from forwarder.link import Credentials, Link, check_url
+    from forwarder.replay import Policy, Replay
+    from forwarder.wire import Wire
+    from journal.say import speak
+
+    url = check_url(options["url"])
+    credentials = Credentials.find(options["token_file"])
+    log.open_book(db, "journal", write=False).close()
+    with log.only_instance(delivery, "omneo-forwarder run"):
+        if not delivery.exists():
+            pair.create_delivery(db, delivery)
+        books = pair.Books(db, delivery)
+        books.opened()
+        wire = Wire(options["timeout"])
+
+        def rest(seconds: float) -> None:
+            books.flush()
+            stop.wait(seconds)
+
+        link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
+        policy = Policy(options["system"], options["poison_after"], options["poison_for"])
+        try:
+            yield Replay(books, link, policy, speak("omneo-forwarder"))
+        finally:
+            wire.close()
+            books.close()
+
+
+@cli.command()
+@journal_option
+@delivery_option
+@json_option
+def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
+    """How things stand."""
+    from forwarder import status as standing
+
+    found = standing.status(db, beside(db, delivery), log.utc_now())
+    if as_json:
+        print_json(found)
+        return
+    for line in standing.lines(found):
+        click.echo(line)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free port.")
+def sandbox(port: int) -> None:
+    """A stand-in Omneo on this machine, to try and test against. Its token is `sandbox`."""
+    try:
+        from forwarder.sandbox.serve import serve
+    except ModuleNotFoundError as missing:
+        fail(f"The sandbox needs {missing.name}: pip install 'omneo-journal[sandbox]'.", 78)
+    serve(port, announce=click.echo)
+
+
+@cli.command()
+def demo() -> None:
+    """The whole story in one minute, on a temporary spool and journal, against the sandbox."""
+    try:
+        from forwarder.demo import demo as tell
+    except ModuleNotFoundError as missing:
+        fail(f"The demo needs {missing.name}: pip install 'omneo-journal[demo]'.", 78)
+    sys.exit(tell())
+
+
+def main() -> NoReturn:
+    """Console script."""
+    program(cli)

@@ -1,0 +1,65 @@
+"""The state of the line, as the delivery book tells it: up, down or paused, and why. Written when it turns."""
+
+import time
+
+from forwarder.books import Books
+from forwarder.outcome import Outcome
+from journal.log import Entry, boot_facts, stamp
+from journal.say import Say
+
+PATIENCE_S = 1.0  # a failure that is gone after so long was a hiccup, not an outage
+
+
+class Line:
+    """Up, down, paused or unknown."""
+
+    def __init__(self, books: Books, say: Say) -> None:
+        self._books = books
+        self._say = say
+        row = books.delivery.execute(
+            "SELECT json_extract(facts, '$.link') FROM log"
+            " WHERE kind = 'line' AND about IS NULL AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        self.link = row[0] if row else "unknown"
+        self.clock_told = False  # whether the flag about this machine's clock has been raised
+        self._failing_since: float | None = None
+        self._failing_at = ""
+        self._last: Outcome | None = None
+
+    def saw(self, result: Outcome) -> None:
+        """Take note of an outcome."""
+        self._last = result
+        if result.kind in {"delivered", "refused"}:
+            self._failing_since = None
+            self._turn("up")
+            return
+        if result.settles:
+            return
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            self._failing_at = stamp(self._books.now())
+        if result.kind == "paused":
+            self._turn("paused", result.reason)
+        elif time.monotonic() - self._failing_since >= PATIENCE_S:
+            self._turn("down", result.reason)
+
+    def settle(self) -> None:
+        """Nothing more will be tried for now: what was a hiccup so far is the state of the line."""
+        if self._last is not None and self._last.kind == "deferred":
+            self._turn("down", self._last.reason)
+
+    @property
+    def down_s(self) -> float:
+        """How long it has been failing, in seconds."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
+    def _turn(self, link: str, reason: str = "") -> None:
+        if link == self.link:
+            return
+        self.link = link
+        facts = {"link": link, "reason": reason} | boot_facts()
+        if link == "down":
+            facts["since"] = self._failing_at
+        self._books.record(Entry("line", facts=facts))
+        self._books.flush()
+        self._say(f"line_{link}", reason=reason)

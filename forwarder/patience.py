@@ -1,0 +1,105 @@
+"""The loops around a step: how long to wait after a failure, what ends a wait, and what wakes an idle forwarder."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tenacity
+from watchdog.events import FileDeletedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from forwarder.outcome import Outcome
+from forwarder.replay import Replay, step
+from journal.log import NotNow
+
+IDLE_S = 1.0  # the journal is looked at so often when no file event comes
+ONCE_S = 5.0  # `--once` retries a passing failure for so long
+BACK_OFF_MAX_S = 30.0
+
+
+class Grown(FileSystemEventHandler):
+    """The journal's rollback file goes with each commit: one event a commit, and nothing else to look at."""
+
+    def __init__(self, journal: Path, wake: threading.Event) -> None:
+        """Set `wake` after each commit."""
+        self._rollback = f"{journal.name}-journal"
+        self._wake = wake
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """A hint: the journal itself is looked at, and is looked at anyway once a second."""
+        if os.fsdecode(event.src_path).endswith(self._rollback):
+            self._wake.set()
+
+
+@contextmanager
+def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
+    """Set `wake` when the journal has grown."""
+    observer = Observer()
+    observer.schedule(Grown(journal, wake), str(journal.absolute().parent), event_filter=[FileDeletedEvent])
+    observer.start()
+    try:
+        yield
+    finally:
+        observer.stop()
+        observer.join()
+
+
+def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
+    """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
+    step_with_patience = patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
+    while not stop.is_set():
+        wake.clear()
+        try:
+            if step_with_patience(step, run) is None:
+                run.books.flush()
+                wake.wait(IDLE_S)
+        except NotNow as reason:  # what was recorded is still in hand
+            run.say("not_now", reason=str(reason))
+            stop.wait(1.0)
+
+
+def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
+    """Deliver what can be delivered now. The outcome that ended it, or None when nothing is left."""
+    spent = tenacity.stop_any(tenacity.stop_when_event_set(stop), tenacity.stop_after_delay(ONCE_S))
+    enough = lambda state: spent(state) or long_wait(state)  # noqa: E731
+    step_with_patience = patience(run, stop, enough, tenacity.wait_random(0.1, 1.0))
+    while not stop.is_set():
+        result = step_with_patience(step, run)
+        if result is None or not result.settles:
+            run.line.settle()
+            run.books.flush()
+            return result
+    return None
+
+
+def patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> tenacity.Retrying:
+    """Step again and again while it is not now, with pauses that SIGTERM ends at once."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda result: result is not None and not result.settles),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        wait=wait,
+        stop=enough,
+        sleep=lambda seconds: rest(run, stop, seconds),
+    )
+
+
+def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
+    """Wait; but first put on disk what was recorded."""
+    run.books.flush()
+    stop.wait(seconds)
+
+
+def back_off(state: tenacity.RetryCallState) -> float:
+    """Full jitter, growing slowly from a second to half a minute; or as long as Omneo asked for."""
+    asked = state.outcome.result().retry_after_s if state.outcome else None
+    jitter = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=BACK_OFF_MAX_S)
+    return float(max(asked or 0.0, jitter(state)))
+
+
+def long_wait(state: tenacity.RetryCallState) -> bool:
+    """Did Omneo ask for a longer wait than `--once` has?"""
+    asked = state.outcome.result().retry_after_s if state.outcome else None
+    return asked is not None and asked > ONCE_S
