@@ -65,6 +65,52 @@ def policy_options(command: Command) -> Command:
             help="Journal order, or order for each customer.",
         ),
         click.option(
+            "--reversal-window",
+            envvar="OMNEO_REVERSAL_WINDOW",
+            type=click.FloatRange(min=0),
+            default=600,
+            show_default=True,
+            help="Seconds for which Omneo lets a redemption be reversed.",
+        ),
+        click.option(
+            "--late-redemption",
+            envvar="OMNEO_LATE_REDEMPTION",
+            type=click.Choice(["send", "hold"]),
+            default="send",
+            show_default=True,
+            help="A redemption that is older than the window when its turn comes.",
+        ),
+        click.option(
+            "--late-reversal",
+            envvar="OMNEO_LATE_REVERSAL",
+            type=click.Choice(["flag", "return"]),
+            default="flag",
+            show_default=True,
+            help="A reversal that comes too late: leave it to a person, or refund it.",
+        ),
+        click.option(
+            "--grace",
+            envvar="OMNEO_GRACE",
+            type=click.FloatRange(min=0),
+            default=60,
+            show_default=True,
+            help="Seconds that a document waits for the redemption it names.",
+        ),
+        click.option(
+            "--routes",
+            envvar="OMNEO_ROUTES",
+            type=click.Choice(["guide", "reference"]),
+            default="reference",
+            show_default=True,
+            help="Which spelling of Omneo's routes.",
+        ),
+        click.option(
+            "--lanes",
+            envvar="OMNEO_LANES",
+            type=click.IntRange(1, 256),
+            help="Requests in flight at once. Default: 1 for strict (no other), 8 for customer.",
+        ),
+        click.option(
             "--poison-after",
             envvar="OMNEO_POISON_AFTER",
             type=click.IntRange(min=1),
@@ -103,7 +149,7 @@ def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
     import signal
     import threading
 
-    from forwarder import patience
+    from forwarder import patience, side_by_side
 
     stop, wake = threading.Event(), threading.Event()
 
@@ -117,10 +163,10 @@ def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
         if not once:
             running.say("ready", head=log.head(running.books.journal)[0])
             with patience.watch(db, wake):
-                patience.run_until(running, stop, wake)
+                (side_by_side.run_until if running.lanes else patience.run_until)(running, stop, wake)
             running.say("stopped", head=log.head(running.books.delivery)[0])
             return
-        result = patience.run_once(running, stop)
+        result = (side_by_side.run_once if running.lanes else patience.run_once)(running, stop)
     if result is not None and result.kind == "paused":
         fail(f"Paused: {result.reason}.", 78)
     if result is not None:
@@ -145,19 +191,39 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
             pair.create_delivery(db, delivery)
         books = pair.Books(db, delivery)
         books.opened()
-        wire = Wire(options["timeout"])
+        lanes = lanes_of(options["ordering"], options["lanes"])
+        wire = Wire(options["timeout"], lanes or 1)
 
         def rest(seconds: float) -> None:
-            books.flush()
+            if not lanes:  # side by side, the books belong to the thread that keeps them
+                books.flush()
             stop.wait(seconds)
 
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
-        policy = Policy(options["system"], options["poison_after"], options["poison_for"])
+        names = ("system", "poison_after", "late_redemption", "late_reversal", "routes")
+        seconds = {
+            "poison_for_s": "poison_for",
+            "window_s": "reversal_window",
+            "timeout_s": "timeout",
+            "grace_s": "grace",
+        }
+        policy = Policy(
+            **{name: options[name] for name in names}, **{ours: options[its] for ours, its in seconds.items()}
+        )
         try:
-            yield Replay(books, link, policy, speak("omneo-forwarder"))
+            yield Replay(books, link, policy, speak("omneo-forwarder"), lanes=lanes)
         finally:
             wire.close()
             books.close()
+
+
+def lanes_of(ordering: str, lanes: int | None) -> int:
+    """How many side by side; 0 for strict."""
+    if ordering == "customer":
+        return lanes or 8
+    if lanes not in {None, 1}:
+        raise click.UsageError("--lanes above 1 needs --ordering customer: strict is one request at a time.")
+    return 0
 
 
 @cli.command()

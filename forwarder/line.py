@@ -28,12 +28,13 @@ class Line:
 
     def saw(self, result: Outcome) -> None:
         """Take note of an outcome."""
-        self._last = result
+        if result.line:
+            self._last = result
         if result.kind in {"delivered", "refused"}:
             self._failing_since = None
             self._turn("up")
             return
-        if result.settles:
+        if result.settles or result.kind == "waits" or not result.line:
             return
         if self._failing_since is None:
             self._failing_since = time.monotonic()
@@ -49,9 +50,9 @@ class Line:
             self._turn("down", self._last.reason)
 
     @property
-    def down_s(self) -> float:
-        """How long it has been failing, in seconds."""
-        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+    def failing(self) -> bool:
+        """Did the last attempt fail, or was the line down when the program last ran?"""
+        return self._failing_since is not None or self.link in {"down", "paused"}
 
     def _turn(self, link: str, reason: str = "") -> None:
         if link == self.link:

@@ -17,7 +17,8 @@ import httpx
 from forwarder import outcome
 from forwarder.omneo import Request
 from forwarder.outcome import Answer
-from journal.log import Unusable, utc_now
+from forwarder.window import Instant, Omneo
+from journal.log import Unusable, boot_facts, utc_now
 
 SLOW_S = 0.002  # a commit takes about one
 
@@ -125,17 +126,21 @@ class Link:
         self._token = ""
         self._next = 0.0
         self._lock = threading.Lock()
+        self._refresh = threading.Lock()
         self.slow = False  # did the last request take longer than a commit?
+        self.omneo_clock: Omneo | None = None  # Omneo's `Date` as last seen in this run
 
     def ask(self, request: Request) -> Answer:
         """Send a request; after a 401 once more with a fresh token (nothing was done with the first)."""
         if not self._token and (refused := self._fetch_token()) is not None:
             return refused
-        answer = self._send(request, self._token)
+        token = self._token
+        answer = self._send(request, token)
         if answer.status != 401 or answer.html:
             return answer
         try:
-            refused = self._fetch_token()
+            with self._refresh:
+                refused = self._fetch_token() if self._token == token else None
         except Unusable:  # somebody is just writing the new one: paused, and read again at the next try
             return answer
         return refused or self._send(request, self._token)
@@ -157,7 +162,14 @@ class Link:
         began = time.monotonic()
         answer = outcome.send(self._transport, full, self._now)
         self.slow = time.monotonic() - began > SLOW_S
+        if answer.date is not None and outcome.meaning(answer) not in {"not_omneo", "lost"}:
+            self.omneo_clock = Omneo(answer.date, self.instant())
         return answer
+
+    def instant(self) -> Instant:
+        """Now, on this machine."""
+        facts = boot_facts()
+        return Instant(facts["boot"], facts["since_boot_s"], self._now())
 
     def _fetch_token(self) -> Answer | None:
         """Read the credential again; for OAuth, get a token with it. None when there is a token to try."""

@@ -22,7 +22,7 @@ Request = tuple[str, str, bytes | None]  # method, path below the API base with 
 _encode = msgspec.json.Encoder(decimal_format="number").encode  # numbers exactly as the till wrote them
 
 
-def sale(content: dict[str, Any], system: str, redemption_id: Any = None) -> Request:
+def sale(content: dict[str, Any], system: str, redemption_id: str | None = None) -> Request:
     """
     Upsert by external_id: `POST /transactions/update-create`, which makes a resend harmless.
 
@@ -33,7 +33,7 @@ def sale(content: dict[str, Any], system: str, redemption_id: Any = None) -> Req
     body["transacted_at"] = local(body["transacted_at"], body["timezone"])
     body.setdefault("systems", [system])
     if redemption_id is not None:
-        body["redemption_id"] = redemption_id
+        body["redemption_id"] = int(redemption_id) if redemption_id.isdigit() else redemption_id
     return "POST", "/transactions/update-create", _encode(body)
 
 
@@ -49,17 +49,125 @@ def found_sale(answer: Answer, external_id: str) -> dict[str, Any] | None:
     return next((row for row in [answer.data, *answer.rows] if echoes(row, external_id)), None)
 
 
+ROUTES = {
+    # reference: api-reference, omneo-sdk and the route list; guide: pos-integration-guide, working-with-benefits
+    "reference": {
+        "redeem": "/profiles/{profile}/redeem",
+        "benefit": "/profiles/{profile}/benefits/{benefit}/redeem",
+        "identity": "/profiles/search-id",
+    },
+    "guide": {
+        "redeem": "/profiles/{profile}/redemptions",
+        "benefit": "/profiles/{profile}/benefits/{benefit}/redemptions",
+        "identity": "/identities/search",
+    },
+}
+HIERARCHY = ("benefits", "rewards", "credits")  # glossary: what is used up first; points stay where the till put them
+
+
+def redeem(content: dict[str, Any], profile: str, routes: str) -> Request:
+    """
+    Spend rewards, points or credits, or a benefit. Not idempotent at Omneo.
+
+    Our external_id goes in `meta` (sdk: RequestRedeemStrategy), and as `external_id` where the guides' routes take one.
+    """
+    external_id = content["external_id"]
+    names = {"profile": quote(profile, safe=""), "benefit": quote(str(content.get("benefit_id")), safe="")}
+    timed = {
+        "external_id": external_id,
+        "issued_at": local(content["issued_at"], content["timezone"]),
+        "timezone": content["timezone"],
+    }
+    if content.get("benefit_id") is not None:
+        used = timed if routes == "guide" else {"count": int(content.get("count") or 1)}
+        return "POST", ROUTES[routes]["benefit"].format(**names), _encode(used)
+    body: dict[str, Any] = {"amount": content["amount"], "strategies": hierarchy(content["strategies"])}
+    body |= {name: content[name] for name in REDEEM_FIELDS if content.get(name) is not None}
+    body["meta"] = _meta(content)
+    if routes == "guide":
+        body |= timed
+    return "POST", ROUTES[routes]["redeem"].format(**names), _encode(body)
+
+
+REDEEM_FIELDS = ("currency", "location_id", "strict", "transaction_external_id", "transaction_receipt_ref")
+
+
+def hierarchy(strategies: list[str]) -> list[str]:
+    """Benefits before rewards before credits (glossary), whatever order the till gave; points keep their place."""
+    ranked = iter(sorted((name for name in strategies if name in HIERARCHY), key=HIERARCHY.index))
+    return [next(ranked) if name in HIERARCHY else name for name in strategies]
+
+
+def reverse(content: dict[str, Any], redemption_id: str) -> Request:
+    """`POST /redemptions/{id}/reversal`: the whole redemption, within the window (return-strategy pages)."""
+    return "POST", f"/redemptions/{quote(redemption_id, safe='')}/reversal", _encode({"meta": _meta(content)})
+
+
+def give_back(content: dict[str, Any], redemption_id: str, *, benefit: bool) -> Request:
+    """`POST /redemptions/{id}/return`, or `/benefit/return` for a count of a benefit: value comes back as new value."""
+    body: dict[str, Any] = {"meta": _meta(content)}
+    for name in ("amount", "count", "transaction_external_id", "transaction_receipt_ref", "location_id", "currency"):
+        if content.get(name) is not None:
+            body[name] = content[name]
+    path = "benefit/return" if benefit or content.get("count") is not None else "return"
+    return "POST", f"/redemptions/{quote(redemption_id, safe='')}/{path}", _encode(body)
+
+
+def _meta(content: dict[str, Any]) -> dict[str, Any]:
+    own = content.get("meta")
+    return {**(own if isinstance(own, dict) else {}), "external_id": content["external_id"]}
+
+
+def read_redemption(redemption_id: str) -> Request:
+    """`GET /redemptions/{id}`."""
+    return "GET", f"/redemptions/{quote(redemption_id, safe='')}", None
+
+
+def redemptions_of_sale(external_id: str, page: int) -> Request:
+    """`GET /redemptions` of one sale (sdk: RequestQueryRedemption)."""
+    return "GET", f"/redemptions?filter[transaction_external_id]={quote(external_id, safe='')}&{_page(page)}", None
+
+
+def redemptions_of_customer(profile: str, page: int) -> Request:
+    """`GET /profiles/{id}/redemptions`."""
+    return "GET", f"/profiles/{quote(profile, safe='')}/redemptions?{_page(page)}", None
+
+
+def undone(redemption_id: str, page: int) -> Request:
+    """Reversals and returns of one redemption (sdk: `linked_source_id` of GET /redemptions)."""
+    return "GET", f"/redemptions?filter[linked_source_id]={quote(redemption_id, safe='')}&{_page(page)}", None
+
+
+def read_benefit(profile: str, benefit: str) -> Request:
+    """`GET /profiles/{id}/benefits/{benefit}`."""
+    return "GET", f"/profiles/{quote(profile, safe='')}/benefits/{quote(benefit, safe='')}", None
+
+
+def _page(page: int) -> str:
+    return f"page[size]=100&page[number]={page}"
+
+
+def reference(row: dict[str, Any]) -> str | None:
+    """The external_id that a redemption at Omneo carries of whoever made it, if it carries one."""
+    meta = row.get("meta")
+    given = meta.get("external_id") if isinstance(meta, dict) else None
+    given = given if given is not None else row.get("external_id")
+    return None if given is None else str(given)
+
+
 def verify_token() -> Request:
     """`GET /auth/verify`: harmless, and says whether Omneo otherwise knows us."""
     return "GET", "/auth/verify", None
 
 
-def read_profile(profile: str, handle: str | None) -> Request:
+def read_profile(profile: str, handle: str | None, routes: str = "reference") -> Request:
     """One profile, by Omneo's UUID, by e-mail, or by any identity handle (omneo-api, section 8)."""
     if handle is None:
         return "GET", f"/profiles/{quote(profile, safe='')}", None
     if handle == "email":
         return "GET", f"/profiles?filter[email]={quote(profile, safe='')}", None
+    if routes == "guide":
+        return "GET", f"/identities/search?handle={quote(handle, safe='')}&identifier={quote(profile, safe='')}", None
     return "POST", "/profiles/search-id", _encode({"type": handle, "id": profile})
 
 

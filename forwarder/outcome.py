@@ -54,21 +54,24 @@ class Outcome:
     What became of a document for now.
 
     delivered, refused, held, cancelled settle it. deferred: not now, the same again later. paused: nothing can go until
-    a person mends credentials or configuration.
+    a person mends credentials or configuration. waits: for a redemption that has not come, and holds only its lane.
     """
 
-    kind: Settled | Literal["deferred", "paused"]
+    kind: Settled | Literal["deferred", "paused", "waits"]
     reason: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     flags: tuple[tuple[str, dict[str, Any]], ...] = ()
     look_up: bool = False  # something may have reached Omneo: ask before anything is sent again
     status: int | None = None
     retry_after_s: float | None = None
+    date: datetime | None = None  # Omneo's clock in the answer that settled it
+    profile: str | None = None  # Omneo's UUID of the customer, once known
+    line: bool = True  # does a deferral say something about the line?
 
     @property
     def settles(self) -> bool:
         """Does the line move on?"""
-        return self.kind not in {"deferred", "paused"}
+        return self.kind not in {"deferred", "paused", "waits"}
 
 
 # Nothing of the request can have reached Omneo. Every other transport error may mean that Omneo acted on it.

@@ -17,7 +17,7 @@ from journal.log import NotNow
 
 IDLE_S = 1.0  # the journal is looked at so often when no file event comes
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
-BACK_OFF_MAX_S = 30.0
+JITTER = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=30)  # full jitter, a second to half a minute
 
 
 class Grown(FileSystemEventHandler):
@@ -53,7 +53,8 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
     while not stop.is_set():
         wake.clear()
         try:
-            if step_with_patience(step, run) is None:
+            result = step_with_patience(step, run)
+            if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
                 wake.wait(IDLE_S)
         except NotNow as reason:  # what was recorded is still in hand
@@ -78,7 +79,7 @@ def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
 def patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> tenacity.Retrying:
     """Step again and again while it is not now, with pauses that SIGTERM ends at once."""
     return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda result: result is not None and not result.settles),
+        retry=tenacity.retry_if_result(lambda result: result is not None and result.kind in {"deferred", "paused"}),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         wait=wait,
         stop=enough,
@@ -95,8 +96,7 @@ def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
 def back_off(state: tenacity.RetryCallState) -> float:
     """Full jitter, growing slowly from a second to half a minute; or as long as Omneo asked for."""
     asked = state.outcome.result().retry_after_s if state.outcome else None
-    jitter = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=BACK_OFF_MAX_S)
-    return float(max(asked or 0.0, jitter(state)))
+    return float(max(asked or 0.0, JITTER(state)))
 
 
 def long_wait(state: tenacity.RetryCallState) -> bool:

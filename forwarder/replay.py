@@ -5,30 +5,27 @@ Nothing is resent blindly: what may have reached Omneo (a lost answer, a crash i
 up is the first step: whatever a power cut interrupted is simply not settled yet.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
-from forwarder import omneo, outcome
-from forwarder.books import TURN, Books, Document
-from forwarder.lane import Strict
+from forwarder import omneo, outcome, redeem
+from forwarder.apportion import proportional
+from forwarder.books import OURSELVES, TURN, Books, Document
+from forwarder.errand import Errand, Memory, Pair, Policy, View, prepare
+from forwarder.lane import ByCustomer, Strict
 from forwarder.line import Line
 from forwarder.link import Link
 from forwarder.outcome import Answer, Outcome
+from forwarder.redeem import Talk
 from journal.document import local_time
-from journal.log import Clock, Entry, utc_now
+from journal.log import Clock, Entry, boot_facts, utc_now
 from journal.say import Say
 
 CLOCK_SKEW = timedelta(minutes=2)
 
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator chose (contract, section 1)."""
-
-    system: str = "POS"
-    poison_after: int = 10
-    poison_for_s: float = 900.0
+__all__ = ["Policy", "Replay", "step"]
 
 
 @dataclass(slots=True)
@@ -40,134 +37,194 @@ class Replay:
     policy: Policy
     say: Say
     now: Clock = utc_now
-    lane: Strict = field(init=False)
+    memory: Memory = field(default_factory=Memory)
+    lanes: int = 0  # 0: strict, one at a time; else so many side by side, in order for each customer
+    lane: Strict | ByCustomer = field(init=False)
     line: Line = field(init=False)
-    doubt: set[int] = field(default_factory=set)  # documents that may have reached Omneo: looked up before a resend
-    first_sent: dict[int, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Find the position and the state of the line in the delivery book."""
-        self.lane = Strict(self.books)
+        self.lane = ByCustomer(self.books, self.policy.window_s) if self.lanes else Strict(self.books)
         self.line = Line(self.books, self.say)
+
+    @property
+    def view(self) -> View:
+        """What a decision is made from."""
+        return View(self.books, self.memory, self.policy, self.link.instant(), self.link.omneo_clock)
+
+    @property
+    def talk(self) -> Talk:
+        """What a conversation with Omneo needs of this run."""
+        return Talk(self.link, self.policy, self.memory, self.now)
 
 
 def step(run: Replay) -> Outcome | None:
     """Take the document whose turn it is to Omneo, once. None when nothing waits."""
-    document = run.lane.next_ready()
-    if document is None:
+    turn = run.lane.next_ready()
+    if turn is None:
         return None
-    may_leave(run, document)
-    result = deliver(run, document)
-    result = poisoned(run, document, result)
+    document, ready = prepare(turn, run.view)
+    if isinstance(ready, Pair):
+        return cancel(run, ready)
+    if isinstance(ready, Errand):
+        result = probe(run, ready)
+        if result is None:
+            may_leave(run, ready)
+            result = converse(run.talk, ready)
+            result = poisoned(run, ready, result)
+        if ready.look_first and not result.settles:
+            result = replace(result, look_up=True)  # nothing has been learned: still to be looked up
+    else:
+        result = ready
     record(run, document, result)
     return result
 
 
-def may_leave(run: Replay, document: Document) -> None:
-    """Before any byte of a document leaves, it is on disk that it may have. One commit covers a turn of them."""
+def probe(run: Replay, errand: Errand) -> Outcome | None:
+    """
+    While the line is failing, ask something harmless before anything leaves that could do harm.
+
+    So a redemption that waits for the line has provably not left, and can still be cancelled with its reversal.
+    """
+    if not errand.intent or errand.look_first or not run.line.failing:
+        return None
+    answer = run.link.ask(omneo.verify_token())
+    return None if outcome.meaning(answer) == "yes" else replace(outcome.otherwise(answer), look_up=False)
+
+
+def may_leave(run: Replay, errand: Errand) -> None:
+    """
+    Before any byte of a document leaves, it is on disk that it may have.
+
+    Of a sale, whose resend does no harm, one commit says so for a whole turn; a redemption, reversal or return has an
+    entry of its own, with the clocks that its window is judged by: its first attempt is the earliest that Omneo can
+    have had it.
+    """
+    document = errand.document
     if document.seq > run.books.turn.upto:
         run.books.take_turn(run.lane.settled_upto, document.seq + TURN)
+    if errand.intent and not run.books.attempted(document.seq):
+        run.books.record(Entry("attempt", document.seq, document.external_id, boot_facts()))
+        run.books.flush()
 
 
-def deliver(run: Replay, document: Document) -> Outcome:
-    """What Omneo makes of one document."""
-    if document.kind != "sale":
-        return Outcome("held", "redemptions are not forwarded by this version")
-    return deliver_sale(run, document)
+def converse(talk: Talk, errand: Errand) -> Outcome:
+    """What Omneo makes of one document. Only the network is touched here: lanes do this side by side."""
+    match errand.document.kind:
+        case "sale":
+            return sale(talk, errand)
+        case "redemption":
+            return redeem.redemption(talk, errand)
+        case "reversal":
+            return redeem.reversal(talk, errand)
+        case _:
+            return redeem.give_back(talk, errand)
 
 
-def deliver_sale(run: Replay, document: Document) -> Outcome:
+def sale(talk: Talk, errand: Errand) -> Outcome:
     """Look up what may be there already; else upsert, and believe only an answer that names our sale."""
-    known_since = document.received_at if document.seq <= run.books.unknown_upto else run.now()
-    first_sent = run.first_sent.setdefault(document.seq, known_since)
-    if document.seq in run.doubt or document.seq <= run.books.unknown_upto:
-        found = look_up(run, document, first_sent)
+    document = errand.document
+    if errand.look_first:
+        found = look_up(talk, errand)
         if found is not None:
             return found
-    sent = run.now()
-    answer = run.link.ask(omneo.sale(document.content, run.policy.system))
+    content = with_net_lines(talk, errand)
+    if isinstance(content, Outcome):
+        return content
+    sent = talk.now()
+    linked = errand.redeemed.omneo_id if errand.redeemed else None
+    answer = talk.link.ask(omneo.sale(content, talk.policy.system, linked))
     match outcome.meaning(answer):
         case "yes" if omneo.echoes(answer.data, document.external_id):
-            conflict = omneo.older_than(answer.data, answer, first_sent, sent)
-            return delivered(
-                run, document, answer, answer.data, {"replaced": "an older transaction"} if conflict else {}
-            )
+            older = omneo.older_than(answer.data, answer, errand.since, sent)
+            return delivered(errand, answer, answer.data, {"replaced": "an older transaction"} if older else {})
         case "no":
-            return refused(run, document, answer, first_sent)
-        case "missing" if omneo.profile_of(document.content):
-            return missing(run, document, answer, first_sent)
-        case _:
+            return refused(talk, errand, answer)
+        case "missing" if document.content.get("profile_id") is not None:
+            return missing(talk, errand, answer)
+    return outcome.otherwise(answer)
+
+
+def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
+    """The sale as it goes out: lines net of their share of the redemption, if the till asked for that."""
+    content = errand.document.content
+    if content.get("apply_redemption") != "proportional" or errand.redeemed is None:
+        return content
+    amount = errand.redeemed.total
+    if amount is None:
+        answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
+        if outcome.meaning(answer) not in {"yes", "missing"}:
             return outcome.otherwise(answer)
+        amount = redeem.money(answer.data.get("total")) or Decimal(0)
+    return content | {"items": proportional(content, amount)}
 
 
-def look_up(run: Replay, document: Document, first_sent: datetime) -> Outcome | None:
+def look_up(talk: Talk, errand: Errand) -> Outcome | None:
     """Does Omneo have this sale? An outcome if it has, or if it can't be asked now; None if it provably hasn't."""
-    sent = run.now()
-    answer = run.link.ask(omneo.find_sale(document.external_id))
+    document, sent = errand.document, talk.now()
+    answer = talk.link.ask(omneo.find_sale(document.external_id))
     row = omneo.found_sale(answer, document.external_id)
     if row is not None:
         why = {}
         if omneo.differs(row, document.content):
             why = {"total_there": str(row.get("total")), "total_here": str(document.content["total"])}
-        elif omneo.older_than(row, answer, first_sent, sent):
+        elif omneo.older_than(row, answer, errand.since, sent):
             why = {"replaced": "nothing: it was there before, with the same total"}
-        return delivered(run, document, answer, row, why, found=True)
-    if outcome.meaning(answer) == "missing" or (
-        outcome.meaning(answer) == "yes" and not answer.rows and not answer.data
-    ):
-        run.doubt.discard(document.seq)
+        return delivered(errand, answer, row, why, found=True)
+    if absent(answer):
         return None
-    later = outcome.otherwise(answer)
-    return Outcome(later.kind, later.reason, look_up=True, status=later.status, retry_after_s=later.retry_after_s)
+    return replace(outcome.otherwise(answer), look_up=True)
+
+
+def absent(answer: Answer) -> bool:
+    """A look-up that was answered, by Omneo, with nothing."""
+    meaning = outcome.meaning(answer)
+    empty = isinstance(answer.content, dict) and answer.content.get("data") == []
+    return meaning == "missing" or (meaning == "yes" and empty)
 
 
 def delivered(
-    run: Replay,
-    document: Document,
-    answer: Answer,
-    row: dict[str, Any],
-    conflict: dict[str, str],
-    *,
-    found: bool = False,
+    errand: Errand, answer: Answer, row: dict[str, Any], conflict: dict[str, str], *, found: bool = False
 ) -> Outcome:
     """Omneo has it; its id is known."""
-    flags = [("conflict", conflict)] if conflict else []
-    flags += clock_flags(run, document, answer)
+    flags = errand.flags + ((("conflict", conflict),) if conflict else ())
     facts = {"omneo_id": row["id"]} | ({"found": True} if found else {})
-    return Outcome("delivered", facts=facts, flags=tuple(flags), status=answer.status)
+    profile = row.get("profile_id")
+    profile = profile if isinstance(profile, str) else None
+    return Outcome("delivered", facts=facts, flags=flags, status=answer.status, date=answer.date, profile=profile)
 
 
-def refused(run: Replay, document: Document, answer: Answer, first_sent: datetime) -> Outcome:
+def refused(talk: Talk, errand: Errand, answer: Answer) -> Outcome:
     """A no to this document, for good, once a look-up has shown that Omneo doesn't have it all the same."""
-    found = look_up(run, document, first_sent)
+    found = look_up(talk, errand)
     if found is not None:
         return found
-    facts = {"status": answer.status, "words": omneo.words(answer, document.content)}
-    return Outcome("refused", answer.reason, facts=facts, flags=(("sale_refused", facts),), status=answer.status)
+    facts = {"status": answer.status, "words": omneo.words(answer, errand.document.content)}
+    flags = (*errand.flags, ("sale_refused", facts))
+    return Outcome("refused", answer.reason, facts=facts, flags=flags, status=answer.status, date=answer.date)
 
 
-def missing(run: Replay, document: Document, answer: Answer, first_sent: datetime) -> Outcome:
+def missing(talk: Talk, errand: Errand, answer: Answer) -> Outcome:
     """A 404 to a sale: about its customer if Omneo doesn't know that profile but knows us, else our configuration."""
-    profile = omneo.profile_of(document.content)
-    assert profile is not None
-    asked = run.link.ask(omneo.read_profile(*profile))
-    gone = outcome.meaning(asked) == "missing" or (
-        outcome.meaning(asked) == "yes" and not asked.data and not asked.rows
-    )
-    if gone and outcome.meaning(run.link.ask(omneo.verify_token())) == "yes":
-        return refused(run, document, answer, first_sent)
+    content = errand.document.content
+    handle = content.get("profile_id_handle")
+    asked = talk.link.ask(omneo.read_profile(str(content["profile_id"]), handle, talk.policy.routes))
+    if absent(asked) and outcome.meaning(talk.link.ask(omneo.verify_token())) == "yes":
+        return refused(talk, errand, answer)
     return outcome.otherwise(answer)
 
 
-def poisoned(run: Replay, document: Document, result: Outcome) -> Outcome:
+def poisoned(run: Replay, errand: Errand, result: Outcome) -> Outcome:
     """A document that keeps failing with 5xx while Omneo otherwise answers holds up nobody any longer."""
+    document = errand.document
     if result.kind != "deferred" or result.status is None or result.status < 500:
         return result
-    failures = [at for _, at, kind, _ in run.books.history(document.seq) if kind == "deferred"]
-    if len(failures) < run.policy.poison_after:
+    if errand.failures < run.policy.poison_after:
         run.books.record(Entry("deferred", document.seq, document.external_id, {"status": result.status}))
         run.books.flush()
-        failures.append(run.now().isoformat())
+    failures = [at for _, at, kind, _ in run.books.history(document.seq) if kind == "deferred"][
+        -run.policy.poison_after :
+    ]
     since = run.now() - datetime.fromisoformat(failures[0])
     if len(failures) < run.policy.poison_after or since.total_seconds() < run.policy.poison_for_s:
         return result
@@ -177,40 +234,65 @@ def poisoned(run: Replay, document: Document, result: Outcome) -> Outcome:
     return Outcome("held", "it keeps failing while Omneo otherwise answers", facts=facts, flags=(("poison", facts),))
 
 
+def cancel(run: Replay, pair: Pair) -> Outcome:
+    """A redemption and its reversal met here, and not one byte of either has left: neither ever goes."""
+    result = Outcome("cancelled", "redemption and reversal met before either was sent")
+    for document in pair.documents:
+        record(run, document, result)
+    return result
+
+
 def record(run: Replay, document: Document, result: Outcome) -> None:
     """Write down what happened. Many documents share one commit; whatever waits, waits for that first."""
     run.line.saw(result)
     if not result.settles:
         if result.look_up:
-            run.doubt.add(document.seq)
+            run.memory.doubt.add(document.seq)
+        elif result.kind != "waits" and document.seq not in run.memory.doubt:
+            run.memory.unsent.add(document.seq)
         run.books.flush()
         return
     facts = result.facts | ({"reason": result.reason} if result.reason else {})
     run.books.record(Entry(result.kind, document.seq, document.external_id, facts))
-    for name, detail in result.flags:
-        run.books.record(Entry("flag", document.seq, document.external_id, {"flag": name, **detail}))
-        run.say("flagged", flag=name, seq=document.seq)
-    run.lane.settle(document)
-    run.doubt.discard(document.seq)
-    run.first_sent.pop(document.seq, None)
+    raised = run.books.flags_of(document.seq)
+    for name, detail in (*result.flags, *clock_flags(run, document, result)):
+        if name not in raised:  # a flag is raised once a document
+            run.books.record(Entry("flag", document.seq, document.external_id, {"flag": name, **detail}))
+            run.say("flagged", flag=name, seq=document.seq)
+    run.lane.settle(document, result.profile)
+    run.memory.forget(document.seq)
     if result.kind != "delivered":
         run.say("settled", seq=document.seq, state=result.kind, reason=result.reason, status=result.status)
+    if document.kind == "redemption" and result.kind != "held":
+        settle_doubt(run, document)
     if run.books.flush_due or run.link.slow:
         run.books.flush()  # Settled, on disk.
 
 
-def clock_flags(run: Replay, document: Document, answer: Answer) -> list[tuple[str, dict[str, Any]]]:
+def settle_doubt(run: Replay, redemption: Document) -> None:
+    """What was held because its redemption was doubtful goes on: the doubt is settled."""
+    name = f"external:{redemption.external_id}"
+    for kind in ("reversal", "return"):
+        for document, state in run.books.naming(name, kind):
+            if state == "held" and run.books.waits_for(document.seq, name):
+                facts = {"by": OURSELVES, "note": "its redemption is settled"}
+                run.books.record(Entry("released", document.seq, document.external_id, facts))
+                run.lane.put_back(document)
+
+
+def clock_flags(run: Replay, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
     """Is this machine's clock, or the till's, more than two minutes from Omneo's?"""
-    if answer.date is None:
+    if result.date is None:
         return []
-    ours = run.now() - answer.date
+    ours = run.now() - result.date
     if abs(ours) > CLOCK_SKEW:
         if run.line.clock_told:
             return []
         run.line.clock_told = True
         return [("clock_skew", {"whose": "this machine", "seconds": round(ours.total_seconds())})]
     run.line.clock_told = False
-    till = local_time(document.content["transacted_at"], document.content["timezone"]) - document.received_at
+    said = document.content.get("transacted_at") or document.content["issued_at"]
+    till = local_time(said, document.content["timezone"]) - document.received_at
     if till > CLOCK_SKEW:  # behind can't be told from late
         return [("clock_skew", {"whose": "the till", "seconds": round(till.total_seconds())})]
     return []

@@ -219,9 +219,20 @@ def _facts(document: Document, ordinal: int) -> dict[str, Any]:
     for name in ("total", "amount", "count"):
         if isinstance(content.get(name), (int, Decimal)):
             facts[name] = str(content[name])
+    if (named := names(document.kind, content)) is not None:
+        facts["names"] = named
     if isinstance(content.get("currency"), str):
         facts["currency"] = content["currency"][:8]
     return facts
+
+
+def names(kind: str, content: dict[str, Any]) -> str | None:
+    """The redemption that a document names: `external:…` for an intent in this journal, `omneo:…` for one made online."""
+    if kind == "redemption":
+        return None
+    if content.get("redemption_external_id") is not None:
+        return f"external:{content['redemption_external_id']}"
+    return f"omneo:{int(content['redemption_id'])}" if content.get("redemption_id") is not None else None
 
 
 def _totals(document: Document, entry: Entry, known: Known) -> list[Entry]:

@@ -57,6 +57,8 @@ CREATE INDEX log_resolution ON log (json_extract(facts, '$.flag')) WHERE kind = 
 CREATE INDEX log_invalid ON log (json_extract(facts, '$.bytes')) WHERE kind = 'invalid';
 CREATE INDEX log_released ON log (about) WHERE kind = 'released';
 CREATE INDEX log_book ON log (kind) WHERE about IS NULL AND external_id IS NULL;
+-- Who names a redemption: the sale it belongs to, its reversal, its returns.
+CREATE INDEX log_names ON log (json_extract(facts, '$.names')) WHERE json_extract(facts, '$.names') IS NOT NULL;
 -- A terminal's numbers: a gap in them is a file that never came.
 CREATE INDEX log_terminal ON log (json_extract(facts, '$.terminal'), json_extract(facts, '$.sequence'))
     WHERE json_extract(facts, '$.sequence') IS NOT NULL;

@@ -1,0 +1,230 @@
+"""
+What has to be known before a document may go: the redemption it names, its pair, its window, what may be there already.
+
+`prepare` reads the books and decides; it sends nothing. Either the document is settled or has to wait as things stand
+(an Outcome), or it may go (an Errand), or another document has to go before it (that one's Errand or Outcome).
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from forwarder import window
+from forwarder.books import Books, Document, Redeemed
+from forwarder.outcome import Outcome
+from forwarder.window import Instant, Omneo
+from journal.document import local_time
+
+SLACK_S = 2.0  # between the verdict and the first byte: pacing, a slow box
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator chose (contract, section 1)."""
+
+    system: str = "POS"
+    poison_after: int = 10
+    poison_for_s: float = 900.0
+    window_s: float = 600.0
+    timeout_s: float = 15.0
+    grace_s: float = 60.0
+    late_redemption: str = "send"
+    late_reversal: str = "flag"
+    routes: str = "reference"
+
+    @property
+    def reserve_s(self) -> float:
+        """What a reversal needs of the window, at the most, to arrive."""
+        return self.timeout_s + SLACK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One document on its way, with all that the conversation with Omneo needs. Nothing in it changes."""
+
+    document: Document
+    since: datetime  # what was at Omneo before this can't be ours
+    look_first: bool  # something of it may have reached Omneo
+    intent: bool = False  # a resend could do harm: the attempt is on disk before it leaves
+    redeemed: Redeemed | None = None  # the redemption to link, to reverse or to return
+    as_return: bool = False  # a reversal that comes too late, refunded
+    failures: int = 0  # 5xx so far
+    ours: frozenset[str] = frozenset()  # redemptions of this customer that are known to be another document's
+    by_hand: bool = False  # a person released it
+    flags: tuple[tuple[str, dict[str, Any]], ...] = ()  # raised when it is settled
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is only known while the program runs. Losing it costs look-ups and waits, nothing else."""
+
+    doubt: set[int] = field(default_factory=set)  # may have reached Omneo in this run
+    unsent: set[int] = field(default_factory=set)  # attempted in this run, and provably nothing of it left
+    first_sent: dict[int, datetime] = field(default_factory=dict)
+    turn_came: dict[int, float] = field(default_factory=dict)  # documents waiting for a redemption (monotonic)
+    absent_since: dict[int, float] = field(default_factory=dict)  # doubtful, and not seen at Omneo since (monotonic)
+
+    def forget(self, seq: int) -> None:
+        """A document is settled."""
+        self.doubt.discard(seq)
+        self.unsent.discard(seq)
+        for known in (self.first_sent, self.turn_came, self.absent_since):
+            known.pop(seq, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A redemption and its reversals that met here; none of them was ever sent."""
+
+    documents: tuple[Document, ...]
+
+
+Prepared = Errand | Outcome | Pair
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a decision is made from."""
+
+    books: Books
+    memory: Memory
+    policy: Policy
+    now: Instant
+    omneo: Omneo | None  # Omneo's clock, if it was seen in this run
+
+
+def prepare(document: Document, view: View) -> tuple[Document, Prepared]:
+    """The document that goes next on behalf of this one (itself, or what it depends on), and what is to be done."""
+    match document.kind:
+        case "sale":
+            return _sale(document, view)
+        case "redemption":
+            return document, _redemption(document, view)
+        case _:
+            return _undoing(document, view)
+
+
+def _errand(document: Document, view: View, *, intent: bool = False, **more: Any) -> Errand:
+    """Look first after a lost answer, and for whatever may have left before this process started."""
+    books, seq = view.books, document.seq
+    if intent:
+        look_first = _may_have_left(document, view) or books.lost(document)
+    else:
+        look_first = seq in view.memory.doubt or seq <= books.unknown_upto
+    since = view.memory.first_sent.setdefault(seq, document.received_at if look_first else view.now.wall)
+    return Errand(document, since, look_first, intent, failures=books.failures(seq), **more)
+
+
+def _may_have_left(document: Document, view: View) -> bool:
+    """May a byte of it have reached Omneo, as far as this book and this run know?"""
+    if document.seq in view.memory.doubt:
+        return True
+    return document.seq not in view.memory.unsent and view.books.attempted(document.seq)
+
+
+def _sale(document: Document, view: View) -> tuple[Document, Prepared]:
+    books = view.books
+    name = books.named_by(document)
+    if name is None:
+        return document, _errand(document, view)
+    redemption, state = books.redemption(name)
+    if state == "waiting" and redemption is not None:
+        first, prepared = prepare(redemption, view)
+        if not isinstance(prepared, Outcome) or prepared.kind != "waits":
+            return first, prepared
+    missing = _missing(document, name, view)
+    if isinstance(missing, Outcome):
+        return document, missing
+    if missing is not None:
+        return document, _errand(document, view, flags=(("redemption_missing", {"why": missing}),))
+    return document, _errand(document, view, redeemed=books.redeemed(name))
+
+
+def _missing(document: Document, name: str, view: View) -> str | Outcome | None:
+    """Why the redemption that a sale or return names can't be used; None if it can; an Outcome while it may come."""
+    _, state = view.books.redemption(name)
+    if state == "never came":
+        waited = time.monotonic() - view.memory.turn_came.setdefault(document.seq, time.monotonic())
+        if waited < view.policy.grace_s:
+            return Outcome("waits", "the redemption it names has not come", retry_after_s=view.policy.grace_s - waited)
+        return "it never came"
+    if state not in {"delivered", "online"}:
+        return f"it was {state}"
+    if view.books.reversing(name):
+        return "it was reversed, or its reversal waits"
+    return None
+
+
+def _redemption(document: Document, view: View) -> Prepared:
+    books = view.books
+    reversals = books.naming(f"external:{document.external_id}", "reversal")
+    if not _may_have_left(document, view) and not books.lost(document):
+        if any(state == "cancelled" for _, state in reversals):
+            return Outcome("cancelled", "its reversal was cancelled with it")
+        waiting = tuple(reversal for reversal, state in reversals if state == "waiting")
+        if waiting:
+            return Pair((document, *waiting))
+        late = _late(document, view)
+        if late.judged != "in" and view.policy.late_redemption == "hold" and not books.released_by_hand(document.seq):
+            flag = ("reversal_window_exceeded", {"verdict": late.judged, **late.inputs})
+            return Outcome("held", "it is older than the reversal window", flags=(flag,))
+    return _errand(document, view, intent=True, ours=books.redeemed_since(document.seq))
+
+
+def _late(document: Document, view: View) -> window.Verdict:
+    issued = local_time(document.content["issued_at"], document.content["timezone"])
+    return window.lateness(issued, document.received_at, view.now.wall, view.policy.window_s)
+
+
+def _undoing(document: Document, view: View) -> tuple[Document, Prepared]:
+    """A reversal or a return: whatever became of its redemption decides."""
+    books = view.books
+    name = books.named_by(document)
+    assert name is not None
+    redemption, state = books.redemption(name)
+    if state == "waiting" and redemption is not None:
+        return prepare(redemption, view)
+    if state == "doubtful":
+        return document, Outcome("held", "its redemption is doubtful", facts={"until": name})
+    if document.kind == "reversal" and state in {"cancelled", "refused", "abandoned", "held"}:
+        return document, Outcome("cancelled", f"its redemption was {state}: there is nothing to undo")
+    missing = None if document.kind == "reversal" and state == "online" else _missing(document, name, view)
+    if document.kind == "reversal" and state == "delivered":
+        missing = None
+    if isinstance(missing, Outcome):
+        return document, missing
+    if missing is not None:
+        flag = ("redemption_missing", {"why": missing})
+        return document, Outcome("held", f"the redemption it names can't be used: {missing}", flags=(flag,))
+    errand = _errand(
+        document,
+        view,
+        intent=True,
+        redeemed=books.redeemed(name, document),
+        by_hand=books.released_by_hand(document.seq),
+    )
+    if document.kind == "return" or errand.look_first:
+        return document, errand
+    return document, in_time(errand, view.policy, view.now, view.omneo)
+
+
+def in_time(errand: Errand, policy: Policy, now: Instant, omneo: Omneo | None) -> Errand | Outcome:
+    """
+    A reversal goes only if it can still arrive in time; else it is held, or refunded if somebody chose so.
+
+    Asked twice: here, so that what is too late anyway is never marked as having left, and right before it leaves.
+    """
+    assert errand.redeemed is not None
+    verdict = window.reversal(errand.redeemed.made, now, omneo, policy.window_s, policy.reserve_s)
+    if verdict.judged == "in" or (omneo is None and verdict.judged == "cannot tell"):
+        return errand  # without Omneo's clock the conversation asks for it first, and judges again
+    return too_late(errand, policy, verdict)
+
+
+def too_late(errand: Errand, policy: Policy, verdict: window.Verdict) -> Errand | Outcome:
+    """Never a hopeful reversal: a flag, and a refund where the operator or a person chose one."""
+    flag = ("reversal_too_late", {"verdict": verdict.judged, **verdict.inputs})
+    if policy.late_reversal == "return" or errand.by_hand:
+        return replace(errand, as_return=True, flags=(flag,))
+    return Outcome("held", "it can't be reversed in time any more", flags=(flag,))
