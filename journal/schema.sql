@@ -60,3 +60,5 @@ CREATE INDEX log_book ON log (kind) WHERE about IS NULL AND external_id IS NULL;
 -- A terminal's numbers: a gap in them is a file that never came.
 CREATE INDEX log_terminal ON log (json_extract(facts, '$.terminal'), json_extract(facts, '$.sequence'))
     WHERE json_extract(facts, '$.sequence') IS NOT NULL;
+CREATE INDEX log_gap ON log (json_extract(facts, '$.terminal'))
+    WHERE kind = 'flag' AND json_extract(facts, '$.flag') = 'sequence_gap';
