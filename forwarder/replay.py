@@ -133,7 +133,7 @@ def delivered(
     """Omneo has it; its id is known."""
     flags = [("conflict", conflict)] if conflict else []
     flags += clock_flags(run, document, answer)
-    facts = {"omneo_id": row["id"]} | ({"found": True} if found else {})
+    facts = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
     return Outcome("delivered", facts=facts, flags=tuple(flags), status=answer.status)
 
 
@@ -173,6 +173,9 @@ def poisoned(run: Replay, document: Document, result: Outcome) -> Outcome:
         return result
     if outcome.meaning(run.link.ask(omneo.verify_token())) != "yes":
         return result
+    found = look_up(run, document, run.first_sent[document.seq]) if document.kind == "sale" else None
+    if found is not None:  # the last failure may have done its work
+        return found
     facts = {"status": result.status, "failures": len(failures)}
     return Outcome("held", "it keeps failing while Omneo otherwise answers", facts=facts, flags=(("poison", facts),))
 

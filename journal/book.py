@@ -19,6 +19,7 @@ SQLITE_OLDEST = (3, 34, 1)  # Debian 11, RHEL 9; tested by `make oldest`
 FORMAT = 1  # user_version of both books
 APPLICATION_ID = {"journal": 0x4F4D4A31, "delivery": 0x4F4D4431}  # "OMJ1", "OMD1"
 PAGE_BYTES = 16384  # a 2 KB body on 4 KiB pages wastes half the file
+HEADER_BYTES = 100  # of any SQLite file
 BUSY_MS = 5000  # how long a commit waits for readers, and a reader for a commit
 
 
@@ -74,7 +75,7 @@ def _open(path: Path, book: str, *, write: bool) -> sqlite3.Connection:
     except sqlite3.OperationalError:
         db.close()
         raise
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # SQLite may quote what it stumbles over
         db.close()
         raise _no_book(path, book) from error
     except BaseException:
@@ -89,7 +90,7 @@ def _recognise(db: sqlite3.Connection, path: Path, book: str) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if path.stat().st_size == 0:
         raise Damaged(f"{path} is empty, which a {_called(book)} never is: restore it from a backup.")
-    if db.execute("PRAGMA page_count").fetchone()[0] == 0:  # too short for one page
+    if identity != APPLICATION_ID[book] and path.stat().st_size < HEADER_BYTES:
         raise _no_book(path, book)
     if identity != APPLICATION_ID[book]:
         raise Unusable(f"{path} is not a {_called(book)}. Give the right file with {_option(book)}.")

@@ -80,15 +80,19 @@ def program(group: click.Group) -> NoReturn:
     os.umask(os.umask(0o027) | 0o027)
     if isinstance(sys.stdout, TextIOWrapper):  # JSON is UTF-8 whatever the locale; no name stops a list
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        sys.exit(group.main(standalone_mode=False))
+    try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
+        with group.make_context(Path(sys.argv[0]).name, sys.argv[1:]) as context:
+            group.invoke(context)
+        sys.exit(0)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         fail("Stopped.", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read along has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (log.Unusable, log.NotNow, log.NoSuch, OSError, DatabaseError) as error:
         fail(*verdict(error))

@@ -89,8 +89,9 @@ def _reading(book: Book, act: Callable[[sqlite3.Connection], None]) -> None:
         if isinstance(known, log.NotNow):
             raise known from error
         book.found(book.seq + 1, f"can't be read from here on: {error}")
-    except sqlite3.DatabaseError as error:
-        book.found(book.seq + 1, f"the file is damaged here: {error}")
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite may quote bytes that are no text
+        words = str(error) if isinstance(error, sqlite3.Error) else "malformed text"
+        book.found(book.seq + 1, f"the file is damaged here: {words}")
 
 
 def _text(raw: bytes) -> str | bytes:
@@ -145,7 +146,7 @@ def _pieces(db: sqlite3.Connection) -> Iterator[list[Row]]:
                     size += len(row[9] or b"") if isinstance(row[9], bytes) else 0
                     if size > PIECE_BYTES:
                         break
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, UnicodeDecodeError):
             if most == 1:
                 raise
             most = 1

@@ -32,6 +32,8 @@ def gullible() -> None:
         answer = run.link.ask(omneo.sale(document.content, run.policy.system))
         if answer.status is not None and 200 <= answer.status < 300:
             return outcome.Outcome("delivered", facts={"omneo_id": answer.data.get("id")})
+        if outcome.meaning(answer) == "no":
+            return replay.refused(run, document, answer, run.now())
         return outcome.otherwise(answer)
 
     replay.deliver_sale = deliver_sale

@@ -158,8 +158,8 @@ class Store:
         try:
             yield run
         finally:
-            run.books.close()
             self.wire.close()
+            run.books.close()
 
     def crash(self, run: Replay) -> None:
         """What only the running program knew is gone; what was on disk is there."""
