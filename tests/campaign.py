@@ -612,10 +612,11 @@ def options() -> argparse.Namespace:
     parser.add_argument("--trouble", type=float, default=None, help="seconds until the faults are switched off")
     parser.add_argument("--deadline", type=float, default=None, help="seconds for all of it")
     parser.add_argument("--plant", metavar="BUG", help="plant a bug (tests/planted.py): it has to be found")
+    parser.add_argument("--hurry", dest="plant", action="store_const", const="hurry", help="a tenth of the back-off")
     parser.add_argument("--keep", action="store_true", help="leave the directory for a look")
     chosen = parser.parse_args()
     chosen.seed = random.SystemRandom().randrange(10**6) if chosen.seed is None else chosen.seed
-    chosen.trouble = max(8.0, 0.13 * chosen.files) if chosen.trouble is None else chosen.trouble
+    chosen.trouble = max(8.0, 0.15 * chosen.files) if chosen.trouble is None else chosen.trouble
     chosen.deadline = chosen.trouble + 45 if chosen.deadline is None else chosen.deadline
     return chosen
 

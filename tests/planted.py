@@ -106,8 +106,16 @@ def silent() -> None:
     rejected.write_words = mute
 
 
+def hurry() -> None:
+    """No bug: waits a tenth as long after a failure, so that more sales go out while the faults are on."""
+    from forwarder import patience
+
+    back_off = patience.back_off
+    patience.back_off = lambda state: back_off(state) / 10
+
+
 BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug for bug in (blind, gullible, hasty, floats, impatient, forgetful, silent)
+    bug.__name__: bug for bug in (blind, gullible, hasty, floats, impatient, forgetful, silent, hurry)
 }
 
 

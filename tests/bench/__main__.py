@@ -258,7 +258,7 @@ def main() -> int:
     chosen = parser.parse_args()
     rounds = min(chosen.rounds, 3) if chosen.quick else chosen.rounds
     measurements: dict[str, Callable[[], Figures]] = {
-        "burst": lambda: burst(4000 if chosen.quick else 10000, rounds),
+        "burst": lambda: burst(3000 if chosen.quick else 10000, rounds),
         "single": lambda: single(60 if chosen.quick else 200),
         "delivery": lambda: delivery(500 if chosen.quick else 2000, rounds),
     }
