@@ -86,6 +86,13 @@ class Books:
             raise log.Unusable(
                 f"{journal} is older than its delivery book: it ends before document {known}. Restore the newer one."
             )
+        entries, head = last_seen(self.delivery)
+        row = self.journal.execute("SELECT digest FROM log WHERE seq = ?", (entries,)).fetchone()
+        if entries and (row is None or row[0].hex() != head):
+            raise log.Unusable(
+                f"{journal} is not the journal that its delivery book saw: it differs at entry {entries}."
+                " Restore the one that was here, or keep both for whoever examines them."
+            )
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -129,6 +136,12 @@ class Books:
         """Documents that a person released and that are not settled again, oldest first."""
         rows = self.delivery.execute("SELECT DISTINCT about FROM log WHERE kind = 'released' ORDER BY about").fetchall()
         return [about for (about,) in rows if not self.settled(about, about)]
+
+    def failures(self, seq: int) -> list[str]:
+        """When it failed with 5xx, since it was last released."""
+        history = [(kind, at) for _, at, kind, _ in self.history(seq)]
+        released = max((i for i, (kind, _) in enumerate(history) if kind == "released"), default=0)
+        return [at for kind, at in history[released:] if kind == "deferred"]
 
     def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
         """What this book says of a document: (seq, at, kind, facts) in order."""
@@ -185,6 +198,16 @@ class Books:
         self.flush()
         self.journal.close()
         self.delivery.close()
+
+
+def last_seen(delivery: sqlite3.Connection) -> tuple[int, str]:
+    """The journal as this book last saw it: how many entries, and the digest of the last of them in hex."""
+    newest = "SELECT coalesce(max(seq), 1) FROM log WHERE kind = '{}' AND about IS NULL AND external_id IS NULL"
+    (facts,) = delivery.execute(
+        f"SELECT facts FROM log WHERE seq = max(({newest.format('opened')}), ({newest.format('turn')}))"
+    ).fetchone()
+    seen = json.loads(facts)["other_book"]
+    return int(seen["entries"]), str(seen["head"])
 
 
 def last_turn(delivery: sqlite3.Connection, schema: str = "main") -> Turn:

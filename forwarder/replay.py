@@ -163,7 +163,7 @@ def poisoned(run: Replay, document: Document, result: Outcome) -> Outcome:
     """A document that keeps failing with 5xx while Omneo otherwise answers holds up nobody any longer."""
     if result.kind != "deferred" or result.status is None or result.status < 500:
         return result
-    failures = [at for _, at, kind, _ in run.books.history(document.seq) if kind == "deferred"]
+    failures = run.books.failures(document.seq)
     if len(failures) < run.policy.poison_after:
         run.books.record(Entry("deferred", document.seq, document.external_id, {"status": result.status}))
         run.books.flush()
