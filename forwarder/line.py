@@ -22,7 +22,8 @@ class Line:
             "SELECT json_extract(facts, '$.link'), json_extract(facts, '$.reason') FROM log"
             " WHERE kind = 'line' AND about IS NULL AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
         ).fetchone()
-        self.link, self._reason = row or ("unknown", "")
+        self.link: str = row[0] if row else "unknown"
+        self._reason: str = row[1] if row else ""
         self._retell_s = RETELL_S
         self._told_at = -RETELL_MAX_S  # monotonic
         self.clock_told = False  # whether the flag about this machine's clock has been raised

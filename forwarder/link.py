@@ -61,7 +61,7 @@ class Credentials:
             found = cls(Path(directory) / "omneo-token")
         else:
             found = cls(None)
-        found.read()
+        found.oauth()
         return found
 
     def read(self) -> str:

@@ -50,7 +50,7 @@ def test_a_journal_that_ends_before_what_was_delivered_is_refused(store: Store) 
 
 
 def test_a_journal_that_lost_its_newest_documents_is_refused_before_they_are_numbered_anew(store: Store) -> None:
-    """BUG: a turn lets documents leave before anything is written about them; only `about` is looked at.
+    """Once: a turn lets documents leave before anything is written about them; only `about` is looked at.
 
     The journal of an old backup, filled up by new sales to the old length, would be taken for the right one.
     """
@@ -67,7 +67,7 @@ def test_a_journal_that_lost_its_newest_documents_is_refused_before_they_are_num
 
 
 def test_a_journal_with_another_past_is_refused(store: Store) -> None:
-    """BUG: restored from a backup and gone on for as long as before, a journal is another one; the heads differ."""
+    """Once: restored from a backup and gone on for as long as before, a journal is another one; the heads differ."""
     backup = store.db.read_bytes()
     store.take(sale("S-1"))
     create_delivery(store.db, store.delivery)

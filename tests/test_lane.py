@@ -136,7 +136,7 @@ def test_a_released_document_that_is_poison_again_is_held_again(store: Store, ru
 
 
 def test_a_released_document_gets_its_full_number_of_tries(store: Store, omneo: Omneo, token: Path) -> None:
-    """BUG: the failures from before the release are counted again: one 5xx, and it is held at once."""
+    """Once: the failures from before the release are counted again: one 5xx, and it is held at once."""
     store.take(sale("S-0"))
     omneo.fault("status", code=500, contains="S-0", count=4)
     with store.forwarding(omneo.url, token=token, poison_after=3, poison_for_s=0) as run:

@@ -102,7 +102,7 @@ def test_an_oauth_credential_that_is_none_is_refused_without_being_quoted(tmp_pa
 
 
 def test_an_oauth_password_may_hold_any_character(tmp_path: Path) -> None:
-    """BUG: the whole credential has to be ASCII, which a token is but a person's password need not be."""
+    """Once: the whole credential has to be ASCII, which a token is but a person's password need not be."""
     file = tmp_path / "oauth"
     known = {"client_id": "sandbox", "client_secret": "sandbox", "username": "u", "password": "Schlüssel 7"}
     file.write_text(json.dumps(known, ensure_ascii=False), encoding="utf-8")
@@ -187,7 +187,7 @@ def test_an_oauth_client_that_omneo_no_longer_knows_pauses_and_a_new_secret_goes
 def test_an_oauth_credential_that_is_just_being_written_is_one_pause_more(
     omneo: Omneo, tmp_path: Path, connect: Connect
 ) -> None:
-    """BUG: until a first token is there, `ask` reads the file outside its `except Unusable`: the program ends (78)."""
+    """Once: until a first token is there, `ask` reads the file outside its `except Unusable`: the program ends (78)."""
     file = oauth_file(tmp_path, client_secret="expired")
     link = connect(omneo.url, Credentials.find(file))
     assert outcome.otherwise(link.ask(ASK)).kind == "paused"
@@ -207,7 +207,7 @@ BUSY = http("503 Service Unavailable", b"{}", content_type="application/json", r
 def test_a_token_endpoint_that_gives_no_token_now_is_a_line_that_is_down(
     listen: Listen, tmp_path: Path, connect: Connect, raw: bytes, wait_s: float | None
 ) -> None:
-    """Nothing of the document left: there is no need to look it up. BUG: the endpoint's Retry-After is dropped."""
+    """Nothing of the document left: there is no need to look it up. Once: the endpoint's Retry-After is dropped."""
     answer = connect(listen(says(raw)).url, Credentials.find(oauth_file(tmp_path))).ask(ASK)
     result = outcome.otherwise(answer)
     assert (result.kind, result.look_up) == ("deferred", False)
@@ -219,7 +219,7 @@ def test_a_token_endpoint_that_gives_no_token_now_is_a_line_that_is_down(
 def test_an_access_token_that_no_header_can_carry_is_no_token(
     listen: Listen, tmp_path: Path, connect: Connect, given: str
 ) -> None:
-    """BUG: what the token endpoint gives goes into a header unseen: httpx or h11 raise, or a second header is sent."""
+    """Once: what the token endpoint gives goes into a header unseen: httpx or h11 raise, or a second header is sent."""
     raw = http("200 OK", f'{{"access_token": "{given}"}}'.encode(), content_type="application/json")
     speaker = listen(says(raw))
     result = outcome.otherwise(connect(speaker.url, Credentials.find(oauth_file(tmp_path))).ask(ASK))
@@ -305,7 +305,7 @@ def test_a_token_never_crosses_a_network_in_the_clear(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/api/v3?token=1", "https://example.com/api/v3#there"])
 def test_an_address_with_a_query_is_no_api_base(url: str) -> None:
-    """BUG: paths are appended to it as text, so every request would go to the base itself with a long query."""
+    """Once: paths are appended to it as text, so every request would go to the base itself with a long query."""
     with pytest.raises(Unusable):
         check_url(url)
 

@@ -299,13 +299,13 @@ def test_nothing_that_the_document_says_of_a_person_is_kept() -> None:
 
 
 def test_nothing_personal_is_left_where_the_words_are_cut_off() -> None:
-    """BUG: the words are cut to length first and searched for names afterwards: half a name is not found."""
+    """Once: the words are cut to length first and searched for names afterwards: half a name is not found."""
     told = routes.words(refusal("x" * (routes.WORDS - 12) + JANE), sale("S-1", profile_id=JANE))
     assert "jane" not in told
 
 
 def test_a_name_is_found_however_omneo_writes_it() -> None:
-    """BUG: Omneo lower-cases e-mails; the document's is replaced only letter by letter."""
+    """Once: Omneo lower-cases e-mails; the document's is replaced only letter by letter."""
     told = routes.words(refusal(f"No query results for model [Profile] {JANE}"), sale("S-1", profile_id=JANE.upper()))
     assert "jane" not in told.lower()
 

@@ -107,7 +107,7 @@ def test_an_answer_is_sorted_by_what_it_says(
         assert (result.kind, result.look_up, result.settles) == (*comes_to, False)
 
 
-# BUG? The contract's row says "404 or 405 that is not about the document": nothing there asks for a JSON body, and only
+# Once: the contract's row says "404 or 405 that is not about the document": nothing there asks for JSON, and only
 # HTML is "not Omneo". A wrong `--url` at a server that answers 404 in plain text must pause (78), not wait for ever.
 @pytest.mark.parametrize("status", ["404 Not Found", "405 Method Not Allowed"])
 @pytest.mark.parametrize(("body", "kind"), [(b"404 page not found\n", TEXT), (b"", None)])
@@ -118,7 +118,7 @@ def test_a_route_that_is_not_there_pauses_whatever_the_body(
     assert outcome.otherwise(answer).kind == "paused"
 
 
-# BUG? The same for a no: a 413 without a body (or in plain text) holds the line for ever, because nothing settles it.
+# Once: The same for a no: a 413 without a body (or in plain text) holds the line for ever, because nothing settles it.
 @pytest.mark.parametrize("status", [400, 409, 413, 422])
 @pytest.mark.parametrize("body", [b"", b"Payload too large"])
 def test_a_no_is_a_no_without_json_too(listen: Listen, status: int, body: bytes) -> None:
@@ -207,9 +207,9 @@ RETRY_AFTER = {
     "words": ("soon", None, None),
     "empty": ("", None, None),
     "the year nothing": ("Mon, 00 Jan 0000 00:00:00 GMT", None, None),
-    # BUG: str.isdigit() is true of these, float() raises ValueError: an exception leaves `send`, the forwarder dies.
+    # Once: str.isdigit() is true of these, float() raises ValueError: an exception leaves `send`, the forwarder dies.
     "digits of another kind": ("²", None, None),
-    # BUG: parsedate_to_datetime raises OverflowError here, which nobody catches.
+    # Once: parsedate_to_datetime raises OverflowError here, which nobody catches.
     "a year that no calendar has": ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None, None),
 }
 
@@ -225,7 +225,7 @@ def test_retry_after_is_understood_in_both_forms_and_never_stops_a_shop_for_long
     assert outcome.otherwise(answer).retry_after_s == wanted
 
 
-# BUG: an OverflowError in the Date of any answer (a proxy's, say) leaves `send`.
+# Once: an OverflowError in the Date of any answer (a proxy's, say) leaves `send`.
 @pytest.mark.parametrize(
     "date",
     [
@@ -249,7 +249,7 @@ def test_a_date_that_is_none_is_left_aside(listen: Listen, date: str) -> None:
 ODD_BODIES = {
     "NaN": b'{"data": {"id": NaN, "external_id": "S-1"}}',
     "a number with 5,000 digits": b'{"data": {"id": ' + b"1" * 5000 + b"}}",
-    # BUG: Decimal() raises InvalidOperation, which is no ValueError: an exception leaves `send`.
+    # Once: Decimal() raises InvalidOperation, which is no ValueError: an exception leaves `send`.
     "an exponent beyond all numbers": b'{"data": {"id": 1, "total": 1e99999999999999999999}}',
     "an exponent below all numbers": b'{"data": {"id": 1, "total": 1e-99999999999999999999}}',
     "half a character": b'{"data": {"id": "\\ud800"}}',

@@ -381,7 +381,7 @@ def test_only_5xx_is_poison(store: Store, omneo: Omneo, token: Path, fault: dict
 
 
 def test_poison_that_omneo_has_after_all_is_delivered(store: Store, omneo: Omneo, token: Path) -> None:
-    """BUG: the last failure may have done its work (5xx to a sale that was applied): held without a look-up."""
+    """Once: the last failure may have done its work (5xx to a sale that was applied): held without a look-up."""
     store.take(sale("S-1"))
     omneo.fault("status", code=500, contains="S-1", count=2)
     omneo.fault("status", code=500, contains="S-1", apply=True)
@@ -448,7 +448,7 @@ ODD = {
     "an odd total": b'{"data": {"id": 1, "external_id": "S-1", "total": {"a": [1]}}}',
     "odd moments": b'{"data": {"id": 1, "external_id": "S-1", "created_at": "9999-12-31T23:59:59-12:00"}}',
 }
-# BUG: an id of Omneo's answer goes into the book as it came. As a decimal it can't be written as JSON (TypeError), as
+# Once: an id of Omneo's answer goes into the book as it came. As a decimal it can't be written as JSON (TypeError), as
 # NaN the store refuses it (IntegrityError), and half a character can't be stored: each time the forwarder dies, and
 # dies again at the same document after every restart.
 
@@ -473,7 +473,7 @@ def test_no_answer_stops_the_forwarder(store: Store, listen: Listen, token: Path
 
 @pytest.mark.parametrize("message", ["\\ud800", "\\u0000", "x" * 10_000])
 def test_no_refusal_stops_the_forwarder(store: Store, listen: Listen, token: Path, message: str) -> None:
-    """BUG: the words of a refusal are kept as they came; half a character among them can't be stored."""
+    """Once: the words of a refusal are kept as they came; half a character among them can't be stored."""
     store.take(sale("S-1"))
     answer = http("422 No", f'{{"message": "{message}"}}'.encode(), content_type="application/json")
     speaker = listen(lambda speaker, connection: hears_a_transaction(speaker, connection, answer))
@@ -494,7 +494,7 @@ def test_no_refusal_stops_the_forwarder(store: Store, listen: Listen, token: Pat
     ],
 )
 def test_no_header_and_no_number_stops_the_forwarder(store: Store, listen: Listen, token: Path, raw: bytes) -> None:
-    """BUG: the same as in test_outcome, seen from the daemon: the exception ends `run`."""
+    """Once: the same as in test_outcome, seen from the daemon: the exception ends `run`."""
     store.take(sale("S-1"))
     with store.forwarding(listen(says(raw)).url, token=token) as run:
         result = step(run)

@@ -18,7 +18,7 @@ def standing(store: Store, later_s: float = 0) -> dict[str, object]:
 
 
 def test_the_keys_are_those_of_the_contract(store: Store) -> None:
-    """BUG? `cancelled` and `abandoned` are there too, which the contract's object (section 7) doesn't have."""
+    """Once: `cancelled` and `abandoned` are there too, which the contract's object (section 7) doesn't have."""
     assert set(standing(store)) == KEYS
 
 
@@ -77,7 +77,7 @@ def test_a_paused_link_says_what_to_mend(store: Store, omneo: Omneo, token: Path
 
 
 def test_a_line_whose_reason_changes_tells_the_new_one(store: Store, omneo: Omneo, token: Path) -> None:
-    """BUG: `line` is written when it turns only; an outage that began as no connection and goes on as a captive
+    """Once: `line` is written when it turns only; an outage that began as no connection and goes on as a captive
     portal keeps its first reason for ever.
     """
     store.take(sale("S-1"))
@@ -125,7 +125,7 @@ def test_people_read_it_in_a_few_lines(store: Store, link: str) -> None:
 
 
 def test_a_clock_that_went_back_makes_no_negative_age(store: Store) -> None:
-    """BUG: the age is the difference of two readings of the wall clock."""
+    """Once: the age is the difference of two readings of the wall clock."""
     store.take(sale("S-1"))
     age = standing(store, later_s=-3600)["oldest_waiting_s"]
     assert isinstance(age, int | float)

@@ -89,7 +89,7 @@ def test_the_whole_of_a_request_is_over_in_time(
 
 
 def test_a_server_that_reads_slowly_does_not_hold_us_either(listen: Listen, wire: Wire) -> None:
-    """BUG: httpcore's write is a loop of sends, each of which gets the whole of what was left when it began."""
+    """Once: httpcore's write is a loop of sends, each of which gets the whole of what was left when it began."""
 
     def reads_slowly(speaker: Speaker, connection: socket.socket) -> None:
         while connection.recv(65536) and not speaker.over.wait(0.01):
