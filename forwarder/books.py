@@ -12,14 +12,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from forwarder.window import Instant, Made
 from journal import log
-from journal.check import names
-from journal.document import local_time, parse
+from journal.document import parse
 
 KINDS = ("sale", "redemption", "reversal", "return")
 SETTLED = ("delivered", "refused", "held", "cancelled", "abandoned")
@@ -37,16 +34,6 @@ class Document:
     external_id: str
     received_at: datetime
     content: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Redeemed:
-    """A redemption that Omneo made, and when, as far as anybody can tell."""
-
-    omneo_id: str
-    made: Made
-    total: Decimal | None = None  # what it was worth; None: ask Omneo
-    benefit: bool = False
 
 
 @dataclass(slots=True)
@@ -102,6 +89,13 @@ class Books:
             raise log.Unusable(
                 f"{journal} is older than its delivery book: it ends before document {known}. Restore the newer one."
             )
+        entries, head = last_seen(self.delivery)
+        row = self.journal.execute("SELECT digest FROM log WHERE seq = ?", (entries,)).fetchone()
+        if entries and (row is None or row[0].hex() != head):
+            raise log.Unusable(
+                f"{journal} is not the journal that its delivery book saw: it differs at entry {entries}."
+                " Restore the one that was here, or keep both for whoever examines them."
+            )
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -153,28 +147,20 @@ class Books:
         rows = self.delivery.execute("SELECT DISTINCT about FROM log WHERE kind = 'released' ORDER BY about").fetchall()
         return [about for (about,) in rows if not self.settled(about, about)]
 
+    def failures(self, seq: int) -> list[str]:
+        """When it failed with 5xx, since it was last released."""
+        history = [(kind, at) for _, at, kind, _ in self.history(seq)]
+        released = max((i for i, (kind, _) in enumerate(history) if kind == "released"), default=0)
+        return [at for kind, at in history[released:] if kind == "deferred"]
+
     def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
         """What this book says of a document: (seq, at, kind, facts) in order."""
         rows = self.delivery.execute("SELECT seq, at, kind, facts FROM log WHERE about = ? ORDER BY seq", (seq,))
         return [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
 
-    # -- redemptions and what names them ----------------------------------------------------------------------------
-
     def lost(self, document: Document) -> bool:
         """Was the document in the journal before this book began? Then nobody knows whether it ever left."""
         return document.seq <= self._lost_upto
-
-    def named_by(self, document: Document) -> str | None:
-        """The redemption that a document names."""
-        return names(document.kind, document.content)
-
-    def naming(self, name: str, kind: str) -> list[tuple[Document, str]]:
-        """Documents of a kind that name this redemption, with their state."""
-        rows = self.journal.execute(
-            "SELECT seq FROM log WHERE json_extract(facts, '$.names') = ? AND kind = ? ORDER BY seq", (name, kind)
-        ).fetchall()
-        found = [self.document(seq) for (seq,) in rows]
-        return [(document, self.state(document.seq)) for document in found if document is not None]
 
     def state(self, seq: int) -> str:
         """State of an accepted document."""
@@ -193,76 +179,12 @@ class Books:
         row = self.delivery.execute("SELECT 1 FROM log WHERE about = ? AND kind = 'attempt' LIMIT 1", (seq,)).fetchone()
         return row is not None
 
-    def failures(self, seq: int) -> int:
-        """How often it failed with 5xx since it was last released."""
-        kinds = [kind for _, _, kind, _ in self.history(seq)]
-        return kinds[max((i for i, kind in enumerate(kinds) if kind == "released"), default=0) :].count("deferred")
-
-    def released_by_hand(self, seq: int) -> bool:
-        """Is it waiting because a person said so?"""
-        last = [(kind, facts) for _, _, kind, facts in self.history(seq) if kind in {*SETTLED, "released"}][-1:]
-        return bool(last) and last[0][0] == "released" and last[0][1].get("by") != OURSELVES
-
-    def waits_for(self, seq: int, name: str) -> bool:
-        """Was a document held only until this redemption is no longer doubtful?"""
-        held = [facts for _, _, kind, facts in self.history(seq) if kind == "held"][-1:]
-        return bool(held) and held[0].get("until") == name
-
     def flags_of(self, seq: int) -> set[str]:
         """Flags that this book has raised about a document."""
         rows = self.delivery.execute(
             "SELECT json_extract(facts, '$.flag') FROM log WHERE about = ? AND kind = 'flag'", (seq,)
         ).fetchall()
         return {name for (name,) in rows}
-
-    def redemption(self, name: str) -> tuple[Document | None, str]:
-        """The redemption that a name means, with its state: a document's, or `never came`, `online`, `doubtful`."""
-        if name.startswith("omneo:"):
-            return None, "online"
-        document = self.by_external_id(name.removeprefix("external:"))
-        if document is None or document.kind != "redemption":
-            return None, "never came"
-        state = self.state(document.seq)
-        return document, "doubtful" if state == "held" and self.attempted(document.seq) else state
-
-    def reversing(self, name: str) -> bool:
-        """Has a redemption been reversed, or may it have been, or is it about to be?"""
-        return any(
-            state in {"waiting", "delivered"} or self.attempted(document.seq)
-            for document, state in self.naming(name, "reversal")
-        )
-
-    def redeemed(self, name: str, naming: Document | None = None) -> Redeemed:
-        """A redemption that Omneo has: from the delivery book, or from what the document says of one made online."""
-        if name.startswith("omneo:"):
-            created = None
-            if naming is not None and naming.content.get("redeemed_at") is not None:
-                created = local_time(naming.content["redeemed_at"], naming.content["timezone"])
-            benefit = naming is not None and naming.content.get("count") is not None
-            return Redeemed(name.removeprefix("omneo:"), Made(created_at=created), benefit=benefit)
-        document = self.by_external_id(name.removeprefix("external:"))
-        assert document is not None
-        self.flush()
-        history = self.history(document.seq)
-        facts = next(facts for _, _, kind, facts in reversed(history) if kind == "delivered")
-        attempt = next(((at, facts) for _, at, kind, facts in history if kind == "attempt"), None)
-        left = None
-        if attempt is not None and not self.lost(document):
-            left = Instant(attempt[1]["boot"], attempt[1]["since_boot_s"], datetime.fromisoformat(attempt[0]))
-        made = Made(left, _moment(facts.get("created_at")), _moment(facts.get("date")))
-        total = Decimal(facts["total"]) if facts.get("total") is not None else None
-        return Redeemed(str(facts["omneo_id"]), made, total, document.content.get("benefit_id") is not None)
-
-    def redeemed_since(self, seq: int) -> frozenset[str]:
-        """Omneo's ids of what was delivered since a document's first attempt: none of them can be this document."""
-        self.flush()
-        first = self.delivery.execute(
-            "SELECT min(seq) FROM log WHERE about = ? AND kind = 'attempt'", (seq,)
-        ).fetchone()
-        rows = self.delivery.execute(
-            "SELECT json_extract(facts, '$.omneo_id') FROM log WHERE seq > ? AND kind = 'delivered'", (first[0] or 0,)
-        )
-        return frozenset(str(omneo_id) for (omneo_id,) in rows) if first[0] else frozenset()
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -321,6 +243,16 @@ class Books:
         self.delivery.close()
 
 
+def last_seen(delivery: sqlite3.Connection) -> tuple[int, str]:
+    """The journal as this book last saw it: how many entries, and the digest of the last of them in hex."""
+    newest = "SELECT coalesce(max(seq), 1) FROM log WHERE kind = '{}' AND about IS NULL AND external_id IS NULL"
+    (facts,) = delivery.execute(
+        f"SELECT facts FROM log WHERE seq = max(({newest.format('opened')}), ({newest.format('turn')}))"
+    ).fetchone()
+    seen = json.loads(facts)["other_book"]
+    return int(seen["entries"]), str(seen["head"])
+
+
 def last_turn(delivery: sqlite3.Connection, schema: str = "main") -> Turn:
     """The last turn, or what the book's creation said."""
     row = delivery.execute(
@@ -356,7 +288,3 @@ def count(totals: dict[str, int], kinds: Iterable[str]) -> dict[str, int]:
 
 def _document(seq: int, kind: str, external_id: str, at: str, body: bytes) -> Document:
     return Document(seq, kind, external_id, datetime.fromisoformat(at), parse(body))
-
-
-def _moment(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None

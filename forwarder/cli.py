@@ -1,5 +1,6 @@
 """`omneo-forwarder`: for store operations and the forwarding service."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from forwarder.replay import Replay
 
 
+class Finite(click.FloatRange):
+    """A range of numbers, in which neither infinity nor "nan" is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A number of the range. Raises click.BadParameter."""
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number.", param, ctx)
+        return found
+
+
 def link_options(command: Command) -> Command:
     """How to reach Omneo, and how fast."""
     options = (
@@ -31,7 +43,7 @@ def link_options(command: Command) -> Command:
         click.option(
             "--rate",
             envvar="OMNEO_RATE",
-            type=click.FloatRange(min=0),
+            type=Finite(min=0),
             default=10,
             show_default=True,
             help="Requests a second at most; 0 = no limit.",
@@ -39,7 +51,7 @@ def link_options(command: Command) -> Command:
         click.option(
             "--timeout",
             envvar="OMNEO_TIMEOUT",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Finite(min=0, min_open=True),
             default=15,
             show_default=True,
             help="Seconds for the whole of one request.",
@@ -121,7 +133,7 @@ def policy_options(command: Command) -> Command:
         click.option(
             "--poison-for",
             envvar="OMNEO_POISON_FOR",
-            type=click.FloatRange(min=0),
+            type=Finite(min=0),
             default=900,
             show_default=True,
             help="… if they went on for so many seconds while Omneo otherwise answered.",

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from forwarder import window
-from forwarder.books import Books, Document, Redeemed
+from forwarder import known, window
+from forwarder.books import Books, Document
+from forwarder.known import Redeemed
 from forwarder.outcome import Outcome
 from forwarder.window import Instant, Omneo
 from journal.document import local_time
@@ -49,7 +50,6 @@ class Errand:
     intent: bool = False  # a resend could do harm: the attempt is on disk before it leaves
     redeemed: Redeemed | None = None  # the redemption to link, to reverse or to return
     as_return: bool = False  # a reversal that comes too late, refunded
-    failures: int = 0  # 5xx so far
     ours: frozenset[str] = frozenset()  # redemptions of this customer that are known to be another document's
     by_hand: bool = False  # a person released it
     flags: tuple[tuple[str, dict[str, Any]], ...] = ()  # raised when it is settled
@@ -69,8 +69,8 @@ class Memory:
         """A document is settled."""
         self.doubt.discard(seq)
         self.unsent.discard(seq)
-        for known in (self.first_sent, self.turn_came, self.absent_since):
-            known.pop(seq, None)
+        for moments in (self.first_sent, self.turn_came, self.absent_since):
+            moments.pop(seq, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _errand(document: Document, view: View, *, intent: bool = False, **more: Any
     else:
         look_first = seq in view.memory.doubt or seq <= books.unknown_upto
     since = view.memory.first_sent.setdefault(seq, document.received_at if look_first else view.now.wall)
-    return Errand(document, since, look_first, intent, failures=books.failures(seq), **more)
+    return Errand(document, since, look_first, intent, **more)
 
 
 def _may_have_left(document: Document, view: View) -> bool:
@@ -125,10 +125,10 @@ def _may_have_left(document: Document, view: View) -> bool:
 
 def _sale(document: Document, view: View) -> tuple[Document, Prepared]:
     books = view.books
-    name = books.named_by(document)
+    name = known.named_by(document)
     if name is None:
         return document, _errand(document, view)
-    redemption, state = books.redemption(name)
+    redemption, state = known.redemption(books, name)
     if state == "waiting" and redemption is not None:
         first, prepared = prepare(redemption, view)
         if not isinstance(prepared, Outcome) or prepared.kind != "waits":
@@ -138,12 +138,12 @@ def _sale(document: Document, view: View) -> tuple[Document, Prepared]:
         return document, missing
     if missing is not None:
         return document, _errand(document, view, flags=(("redemption_missing", {"why": missing}),))
-    return document, _errand(document, view, redeemed=books.redeemed(name))
+    return document, _errand(document, view, redeemed=known.redeemed(books, name))
 
 
 def _missing(document: Document, name: str, view: View) -> str | Outcome | None:
     """Why the redemption that a sale or return names can't be used; None if it can; an Outcome while it may come."""
-    _, state = view.books.redemption(name)
+    _, state = known.redemption(view.books, name)
     if state == "never came":
         waited = time.monotonic() - view.memory.turn_came.setdefault(document.seq, time.monotonic())
         if waited < view.policy.grace_s:
@@ -151,14 +151,14 @@ def _missing(document: Document, name: str, view: View) -> str | Outcome | None:
         return "it never came"
     if state not in {"delivered", "online"}:
         return f"it was {state}"
-    if view.books.reversing(name):
+    if known.reversing(view.books, name):
         return "it was reversed, or its reversal waits"
     return None
 
 
 def _redemption(document: Document, view: View) -> Prepared:
     books = view.books
-    reversals = books.naming(f"external:{document.external_id}", "reversal")
+    reversals = known.naming(books, f"external:{document.external_id}", "reversal")
     if not _may_have_left(document, view) and not books.lost(document):
         if any(state == "cancelled" for _, state in reversals):
             return Outcome("cancelled", "its reversal was cancelled with it")
@@ -166,10 +166,14 @@ def _redemption(document: Document, view: View) -> Prepared:
         if waiting:
             return Pair((document, *waiting))
         late = _late(document, view)
-        if late.judged != "in" and view.policy.late_redemption == "hold" and not books.released_by_hand(document.seq):
+        if (
+            late.judged != "in"
+            and view.policy.late_redemption == "hold"
+            and not known.released_by_hand(books, document.seq)
+        ):
             flag = ("reversal_window_exceeded", {"verdict": late.judged, **late.inputs})
             return Outcome("held", "it is older than the reversal window", flags=(flag,))
-    return _errand(document, view, intent=True, ours=books.redeemed_since(document.seq))
+    return _errand(document, view, intent=True, ours=known.redeemed_since(books, document.seq))
 
 
 def _late(document: Document, view: View) -> window.Verdict:
@@ -180,9 +184,9 @@ def _late(document: Document, view: View) -> window.Verdict:
 def _undoing(document: Document, view: View) -> tuple[Document, Prepared]:
     """A reversal or a return: whatever became of its redemption decides."""
     books = view.books
-    name = books.named_by(document)
+    name = known.named_by(document)
     assert name is not None
-    redemption, state = books.redemption(name)
+    redemption, state = known.redemption(books, name)
     if state == "waiting" and redemption is not None:
         return prepare(redemption, view)
     if state == "doubtful":
@@ -201,8 +205,8 @@ def _undoing(document: Document, view: View) -> tuple[Document, Prepared]:
         document,
         view,
         intent=True,
-        redeemed=books.redeemed(name, document),
-        by_hand=books.released_by_hand(document.seq),
+        redeemed=known.redeemed(books, name, document),
+        by_hand=known.released_by_hand(books, document.seq),
     )
     if document.kind == "return" or errand.look_first:
         return document, errand

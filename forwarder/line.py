@@ -8,6 +8,8 @@ from journal.log import Entry, boot_facts, stamp
 from journal.say import Say
 
 PATIENCE_S = 1.0  # a failure that is gone after so long was a hiccup, not an outage
+RETELL_S = 10.0  # another reason for the same outage is told after so long at first, then after twice as long each time
+RETELL_MAX_S = 3600.0  # weeks offline are a few rows a day
 
 
 class Line:
@@ -17,10 +19,13 @@ class Line:
         self._books = books
         self._say = say
         row = books.delivery.execute(
-            "SELECT json_extract(facts, '$.link') FROM log"
+            "SELECT json_extract(facts, '$.link'), json_extract(facts, '$.reason') FROM log"
             " WHERE kind = 'line' AND about IS NULL AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
         ).fetchone()
-        self.link = row[0] if row else "unknown"
+        self.link: str = row[0] if row else "unknown"
+        self._reason: str = row[1] if row else ""
+        self._retell_s = RETELL_S
+        self._told_at = -RETELL_MAX_S  # monotonic
         self.clock_told = False  # whether the flag about this machine's clock has been raised
         self._failing_since: float | None = None
         self._failing_at = ""
@@ -47,6 +52,7 @@ class Line:
     def settle(self) -> None:
         """Nothing more will be tried for now: what was a hiccup so far is the state of the line."""
         if self._last is not None and self._last.kind == "deferred":
+            self._told_at = -RETELL_MAX_S  # whoever asks now wants to know it as it is
             self._turn("down", self._last.reason)
 
     @property
@@ -55,9 +61,11 @@ class Line:
         return self._failing_since is not None or self.link in {"down", "paused"}
 
     def _turn(self, link: str, reason: str = "") -> None:
-        if link == self.link:
+        now = time.monotonic()
+        if link == self.link and (reason == self._reason or now - self._told_at < self._retell_s):
             return
-        self.link = link
+        self._retell_s = RETELL_S if link != self.link else min(2 * self._retell_s, RETELL_MAX_S)
+        self.link, self._reason, self._told_at = link, reason, now
         facts = {"link": link, "reason": reason} | boot_facts()
         if link == "down":
             facts["since"] = self._failing_at

@@ -4,8 +4,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +21,7 @@ from forwarder.window import Instant, Omneo
 from journal.log import Unusable, boot_facts, utc_now
 
 SLOW_S = 0.002  # a commit takes about one
+PAGES = 50  # of 100 redemptions of one customer; more are not looked through
 
 
 def check_url(url: str) -> httpx.URL:
@@ -29,6 +30,8 @@ def check_url(url: str) -> httpx.URL:
         parsed = httpx.URL(url.rstrip("/"))
     except httpx.InvalidURL:
         raise Unusable(f"{url!r} is no URL; give Omneo's API base with --url.") from None
+    if parsed.query or parsed.fragment:
+        raise Unusable("--url must be Omneo's API base alone, without a query or fragment.")
     if parsed.scheme == "https" and parsed.host and not parsed.userinfo:
         return parsed
     if parsed.scheme == "http" and _is_loopback(parsed.host):
@@ -60,7 +63,7 @@ class Credentials:
             found = cls(Path(directory) / "omneo-token")
         else:
             found = cls(None)
-        found.read()
+        found.oauth()
         return found
 
     def read(self) -> str:
@@ -75,7 +78,7 @@ class Credentials:
         text = text.strip()
         if not text:
             raise Unusable("There is no token: give --token-file, the credential omneo-token, or OMNEO_TOKEN.")
-        if not text.isascii() or (not text.startswith("{") and (not text.isprintable() or " " in text)):
+        if not text.startswith("{") and not can_be_a_token(text):
             raise Unusable("The token holds characters that no token has; write it into the file again.")
         return text
 
@@ -94,6 +97,11 @@ class Credentials:
         form["grant_type"] = str(fields.get("grant_type", "client_credentials"))
         form["scope"] = str(fields.get("scope", "*"))
         return form
+
+
+def can_be_a_token(text: str) -> bool:
+    """Can a header carry it? Only then is it sent."""
+    return text.isascii() and text.isprintable() and " " not in text and text != ""
 
 
 class Sleep(Protocol):
@@ -132,18 +140,31 @@ class Link:
 
     def ask(self, request: Request) -> Answer:
         """Send a request; after a 401 once more with a fresh token (nothing was done with the first)."""
-        if not self._token and (refused := self._fetch_token()) is not None:
+        if not self._token and (refused := self._fetch_token_or_pause(self._token)) is not None:
             return refused
         token = self._token
         answer = self._send(request, token)
         if answer.status != 401 or answer.html:
             return answer
+        return self._fetch_token_or_pause(token) or self._send(request, self._token)
+
+    def pages(self, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """Every page of a list, up to the first that isn't answered well."""
+        for page in range(1, PAGES + 1):
+            answer = self.ask(request(page))
+            yield answer
+            meta = answer.content.get("meta") if isinstance(answer.content, dict) else None
+            last = meta.get("last_page") if isinstance(meta, dict) else None
+            if outcome.meaning(answer) != "yes" or not isinstance(last, int) or page >= last:
+                return
+
+    def _fetch_token_or_pause(self, spent: str) -> Answer | None:
+        """A new token, unless another lane has one already. A file that can't be read is just being written: paused."""
         try:
             with self._refresh:
-                refused = self._fetch_token() if self._token == token else None
-        except Unusable:  # somebody is just writing the new one: paused, and read again at the next try
-            return answer
-        return refused or self._send(request, self._token)
+                return self._fetch_token() if self._token == spent else None
+        except Unusable as reason:
+            return Answer(401, {}, left=False, reason=str(reason))
 
     def _send(self, request: Request, token: str) -> Answer:
         method, path, body = request
@@ -182,14 +203,14 @@ class Link:
         request = httpx.Request("POST", self._base + "/auth/token", headers=headers, content=urlencode(form).encode())
         answer = outcome.send(self._transport, request, self._now)
         token = answer.content.get("access_token") if isinstance(answer.content, dict) else None
-        if outcome.meaning(answer) == "yes" and isinstance(token, str) and token:
+        if outcome.meaning(answer) == "yes" and isinstance(token, str) and can_be_a_token(token):
             self._token = token
             return None
         if outcome.meaning(answer) in {"no", "credentials"}:
             return Answer(401, {}, left=False, reason="Omneo does not accept the OAuth credential")
         if outcome.meaning(answer) == "yes":
             return Answer(answer.status, None, left=False, reason=outcome.NOT_OMNEO, html=True)
-        return Answer(answer.status, answer.content, left=False, reason=answer.reason, html=answer.html)
+        return replace(answer, left=False)
 
     def _pace(self) -> None:
         """Keep to the rate, whichever lane asks."""

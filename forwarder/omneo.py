@@ -4,6 +4,7 @@ What Omneo understands: routes, bodies and the reading of its answers. Pure: bui
 Sources: the pages of Omneo's documentation named at each route; where they contradict each other, `--routes` chooses.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -189,10 +190,10 @@ def words(answer: Answer, content: dict[str, Any]) -> str:
             for name, list_ in errors.items()
             for text in (list_ if isinstance(list_, list) else [list_])
         ]
-    told = " | ".join(text for text in texts if text)[:WORDS]
+    told = " | ".join(text for text in texts if text)
     for value in sorted(_texts(content), key=len, reverse=True):
-        told = told.replace(value, "…")
-    return told
+        told = re.sub(re.escape(value), "…", told, flags=re.IGNORECASE)
+    return told.encode("utf-8", "replace").decode()[:WORDS]
 
 
 def _texts(value: Any) -> set[str]:
@@ -206,6 +207,12 @@ def _texts(value: Any) -> set[str]:
 def echoes(row: dict[str, Any], external_id: str) -> bool:
     """Is this ours? Omneo gave an external_id back as a number in old samples: compared as text."""
     return row.get("id") is not None and str(row.get("external_id")) == external_id
+
+
+def id_of(row: dict[str, Any]) -> int | str:
+    """Omneo's id as the book keeps it: a whole number, else text."""
+    found = row["id"]
+    return found if isinstance(found, int) else str(found).encode("utf-8", "replace").decode()
 
 
 def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sent: datetime) -> bool:
@@ -233,6 +240,14 @@ def differs(row: dict[str, Any], content: dict[str, Any]) -> bool:
         return Decimal(str(row.get("total"))) != Decimal(str(content["total"]))
     except InvalidOperation:
         return False  # Omneo doesn't say
+
+
+def money(value: Any) -> Decimal | None:
+    """An amount, as number or text."""
+    try:
+        return None if value is None else Decimal(str(value))
+    except InvalidOperation:
+        return None
 
 
 def local(value: str, timezone: str) -> str:

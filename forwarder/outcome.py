@@ -114,15 +114,13 @@ def meaning(answer: Answer) -> Meaning:
         return "not_omneo"
     if status in {401, 403}:
         return "credentials"
-    if answer.content is None:
-        return "not_omneo"
     if status == 404:
-        return "missing"
+        return "missing" if answer.content is not None else "route"
     if status == 405:
         return "route"
     if status >= 400:
         return "no"
-    return "yes"
+    return "yes" if answer.content is not None else "not_omneo"
 
 
 def deferred(answer: Answer, reason: str | None = None) -> Outcome:
@@ -178,7 +176,7 @@ def _json(response: httpx.Response) -> Any:
     """The JSON of an answer, whatever its content type says; None for anything else (HTML above all)."""
     try:
         content = json.loads(response.content, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, ArithmeticError, RecursionError):  # not JSON, or a number that nobody can hold
         return None
     return content if isinstance(content, dict) else None
 
@@ -196,7 +194,7 @@ def _errors(content: Any) -> tuple[str, ...]:
 def _date(value: str | None) -> datetime | None:
     try:
         date = parsedate_to_datetime(value) if value else None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return date if date is None or date.tzinfo else date.replace(tzinfo=UTC)
 
@@ -205,8 +203,9 @@ def _retry_after(value: str | None, now: datetime) -> float | None:
     """Both forms (RFC 9110, 10.2.3), capped; a date is read against the server's own clock."""
     if not value:
         return None
-    if value.strip().isdigit():
-        return min(float(value.strip()[:9]), RETRY_AFTER_MAX_S)
+    seconds = value.strip()
+    if seconds.isascii() and seconds.isdigit():
+        return min(float(seconds[:9]), RETRY_AFTER_MAX_S)
     date = _date(value)
     return None if date is None else min(max(0.0, (date - now).total_seconds()), RETRY_AFTER_MAX_S)
 

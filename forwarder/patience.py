@@ -50,10 +50,12 @@ def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
     step_with_patience = patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
-    while not stop.is_set():
+    while True:
         wake.clear()
+        if stop.is_set():
+            return
         try:
-            result = step_with_patience(step, run)
+            result = step_with_patience(step_unless, stop, run)
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
                 wake.wait(IDLE_S)
@@ -65,10 +67,10 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
 def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
     """Deliver what can be delivered now. The outcome that ended it, or None when nothing is left."""
     spent = tenacity.stop_any(tenacity.stop_when_event_set(stop), tenacity.stop_after_delay(ONCE_S))
-    enough = lambda state: spent(state) or long_wait(state)  # noqa: E731
-    step_with_patience = patience(run, stop, enough, tenacity.wait_random(0.1, 1.0))
+    enough = lambda state: spent(state) or hopeless(state)  # noqa: E731
+    step_with_patience = patience(run, stop, enough, short_wait)
     while not stop.is_set():
-        result = step_with_patience(step, run)
+        result = step_with_patience(step_unless, stop, run)
         if result is None or not result.settles:
             run.line.settle()
             run.books.flush()
@@ -87,6 +89,11 @@ def patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> tena
     )
 
 
+def step_unless(stop: threading.Event, run: Replay) -> Outcome | None:
+    """A step, but none when the wait before it ended because the program is to stop."""
+    return None if stop.is_set() else step(run)
+
+
 def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
     """Wait; but first put on disk what was recorded."""
     run.books.flush()
@@ -95,11 +102,20 @@ def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
 
 def back_off(state: tenacity.RetryCallState) -> float:
     """Full jitter, growing slowly from a second to half a minute; or as long as Omneo asked for."""
-    asked = state.outcome.result().retry_after_s if state.outcome else None
-    return float(max(asked or 0.0, JITTER(state)))
+    return float(max(asked_s(state), JITTER(state)))
 
 
-def long_wait(state: tenacity.RetryCallState) -> bool:
-    """Did Omneo ask for a longer wait than `--once` has?"""
-    asked = state.outcome.result().retry_after_s if state.outcome else None
-    return asked is not None and asked > ONCE_S
+def short_wait(state: tenacity.RetryCallState) -> float:
+    """Between the tries of `--once`."""
+    return float(max(asked_s(state), tenacity.wait_random(0.1, 1.0)(state)))
+
+
+def hopeless(state: tenacity.RetryCallState) -> bool:
+    """Did Omneo ask for a longer wait than `--once` has, or does a person have to do something first?"""
+    paused = state.outcome is not None and state.outcome.result().kind == "paused"
+    return paused or asked_s(state) > ONCE_S
+
+
+def asked_s(state: tenacity.RetryCallState) -> float:
+    """How long Omneo asked us to wait, in seconds."""
+    return float(state.outcome.result().retry_after_s or 0.0) if state.outcome else 0.0

@@ -6,10 +6,8 @@ doesn't give it back, as the only candidate), it is adopted; proven absent, it i
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from forwarder import errand as errands
@@ -20,10 +18,7 @@ from forwarder.outcome import Answer, Outcome, moment
 from journal.document import local_time
 from journal.log import Clock
 
-SETTLE_S = (
-    2.0  # absent in two looks so far apart is absent: Omneo documents no delay, and shows none in its SDK's tests
-)
-PAGES = 50  # of 100 redemptions of one customer; more are not looked through
+SETTLE_S = 2.0  # absent in two looks so far apart is absent: Omneo documents no delay
 CLOSE_S = 120.0  # how far Omneo's clock and ours may be apart for a candidate to be of the attempt's time
 
 Row = dict[str, Any]
@@ -90,12 +85,12 @@ def redeemed(talk: Talk, errand: Errand, row: Row, answer: Answer) -> Outcome:
     flags = list(errand.flags)
     if late.judged != "in":
         flags.append(("reversal_window_exceeded", {"verdict": late.judged, **late.inputs}))
-    total = money(row.get("total"))
-    wanted = money(content.get("amount"))
+    total = omneo.money(row.get("total"))
+    wanted = omneo.money(content.get("amount"))
     if total is not None and wanted is not None and total < wanted:
         flags.append(("redemption_short", {"asked": str(wanted), "redeemed": str(total)}))
     facts = {
-        "omneo_id": row["id"],
+        "omneo_id": omneo.id_of(row),
         "created_at": _iso(created),
         "date": _iso(answer.date),
         "total": None if total is None else str(total),
@@ -113,7 +108,7 @@ def find_redemption(talk: Talk, errand: Errand, profile: str, *, settled: bool =
     content = errand.document.content
     rows: list[Row] = []
     answer: Answer | None = None
-    for answer in pages(talk.link, lambda page: omneo.redemptions_of_customer(profile, page)):
+    for answer in talk.link.pages(lambda page: omneo.redemptions_of_customer(profile, page)):
         if outcome.meaning(answer) != "yes":
             return look_up_failed(errand, answer)
         rows += answer.rows
@@ -143,7 +138,7 @@ def _could_be(errand: Errand, row: Row, content: Row) -> bool:
     kinds = {item.get("type") for item in row.get("items") or [] if isinstance(item, dict)}
     if content.get("benefit_id") is not None:
         return kinds <= {"benefit"}
-    total, wanted = money(row.get("total")), money(content.get("amount"))
+    total, wanted = omneo.money(row.get("total")), omneo.money(content.get("amount"))
     return "benefit" not in kinds and total is not None and wanted is not None and 0 < total <= wanted
 
 
@@ -210,12 +205,11 @@ def give_back(talk: Talk, errand: Errand) -> Outcome:
 
 def find_undoing(talk: Talk, errand: Errand, types: set[str], *, settled: bool = False) -> Outcome | None:
     """Has this reversal or return been done? A redemption is reversed once; returns carry our reference."""
-    assert errand.redeemed is not None
+    redeemed_ = errand.redeemed
+    assert redeemed_ is not None
     rows: list[Row] = []
     answer: Answer | None = None
-    for answer in pages(
-        talk.link, lambda page: omneo.undone(errand.redeemed.omneo_id if errand.redeemed else "", page)
-    ):
+    for answer in talk.link.pages(lambda page: omneo.undone(redeemed_.omneo_id, page)):
         if outcome.meaning(answer) != "yes":
             return look_up_failed(errand, answer)
         rows += answer.rows
@@ -233,7 +227,7 @@ def find_undoing(talk: Talk, errand: Errand, types: set[str], *, settled: bool =
 
 def undone(errand: Errand, row: Row, answer: Answer) -> Outcome:
     """Omneo has the reversal or return."""
-    facts = {"omneo_id": row["id"]} | ({"as": "return"} if errand.as_return else {})
+    facts = {"omneo_id": omneo.id_of(row)} | ({"as": "return"} if errand.as_return else {})
     return Outcome("delivered", facts=facts, flags=errand.flags, status=answer.status, date=answer.date)
 
 
@@ -286,25 +280,6 @@ def missing(talk: Talk, errand: Errand, answer: Answer, read: omneo.Request) -> 
         if outcome.meaning(talk.link.ask(omneo.read_benefit(profile, benefit))) == "missing":
             return refused(talk, errand, answer, None)
     return outcome.otherwise(answer)
-
-
-def pages(link: Link, request: Any) -> Iterator[Answer]:
-    """Every page of a list."""
-    for page in range(1, PAGES + 1):
-        answer = link.ask(request(page))
-        yield answer
-        meta = answer.content.get("meta") if isinstance(answer.content, dict) else None
-        last = meta.get("last_page") if isinstance(meta, dict) else None
-        if outcome.meaning(answer) != "yes" or not isinstance(last, int) or page >= last:
-            return
-
-
-def money(value: Any) -> Decimal | None:
-    """An amount, as number or text."""
-    try:
-        return None if value is None else Decimal(str(value))
-    except InvalidOperation:
-        return None
 
 
 def _iso(at: datetime | None) -> str | None:

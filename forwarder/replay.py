@@ -6,15 +6,16 @@ up is the first step: whatever a power cut interrupted is simply not settled yet
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from forwarder import omneo, outcome, redeem
+from forwarder import known, omneo, outcome, redeem, window
 from forwarder.apportion import proportional
 from forwarder.books import OURSELVES, TURN, Books, Document
+from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Memory, Pair, Policy, View, prepare
-from forwarder.lane import ByCustomer, Strict
+from forwarder.lane import Strict
 from forwarder.line import Line
 from forwarder.link import Link
 from forwarder.outcome import Answer, Outcome
@@ -22,8 +23,6 @@ from forwarder.redeem import Talk
 from journal.document import local_time
 from journal.log import Clock, Entry, boot_facts, utc_now
 from journal.say import Say
-
-CLOCK_SKEW = timedelta(minutes=2)
 
 __all__ = ["Policy", "Replay", "step"]
 
@@ -155,7 +154,7 @@ def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
         answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
         if outcome.meaning(answer) not in {"yes", "missing"}:
             return outcome.otherwise(answer)
-        amount = redeem.money(answer.data.get("total")) or Decimal(0)
+        amount = omneo.money(answer.data.get("total")) or Decimal(0)
     return content | {"items": proportional(content, amount)}
 
 
@@ -188,7 +187,7 @@ def delivered(
 ) -> Outcome:
     """Omneo has it; its id is known."""
     flags = errand.flags + ((("conflict", conflict),) if conflict else ())
-    facts = {"omneo_id": row["id"]} | ({"found": True} if found else {})
+    facts = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
     profile = row.get("profile_id")
     profile = profile if isinstance(profile, str) else None
     return Outcome("delivered", facts=facts, flags=flags, status=answer.status, date=answer.date, profile=profile)
@@ -219,17 +218,19 @@ def poisoned(run: Replay, errand: Errand, result: Outcome) -> Outcome:
     document = errand.document
     if result.kind != "deferred" or result.status is None or result.status < 500:
         return result
-    if errand.failures < run.policy.poison_after:
+    failures = run.books.failures(document.seq)
+    if len(failures) < run.policy.poison_after:
         run.books.record(Entry("deferred", document.seq, document.external_id, {"status": result.status}))
         run.books.flush()
-    failures = [at for _, at, kind, _ in run.books.history(document.seq) if kind == "deferred"][
-        -run.policy.poison_after :
-    ]
+        failures.append(run.now().isoformat())
     since = run.now() - datetime.fromisoformat(failures[0])
     if len(failures) < run.policy.poison_after or since.total_seconds() < run.policy.poison_for_s:
         return result
     if outcome.meaning(run.link.ask(omneo.verify_token())) != "yes":
         return result
+    found = look_up(run.talk, errand) if document.kind == "sale" else None
+    if found is not None:  # the last failure may have done its work
+        return found
     facts = {"status": result.status, "failures": len(failures)}
     return Outcome("held", "it keeps failing while Omneo otherwise answers", facts=facts, flags=(("poison", facts),))
 
@@ -273,26 +274,19 @@ def settle_doubt(run: Replay, redemption: Document) -> None:
     """What was held because its redemption was doubtful goes on: the doubt is settled."""
     name = f"external:{redemption.external_id}"
     for kind in ("reversal", "return"):
-        for document, state in run.books.naming(name, kind):
-            if state == "held" and run.books.waits_for(document.seq, name):
+        for document, state in known.naming(run.books, name, kind):
+            if state == "held" and known.waits_for(run.books, document.seq, name):
                 facts = {"by": OURSELVES, "note": "its redemption is settled"}
                 run.books.record(Entry("released", document.seq, document.external_id, facts))
                 run.lane.put_back(document)
 
 
 def clock_flags(run: Replay, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
-    """Is this machine's clock, or the till's, more than two minutes from Omneo's?"""
+    """Is this machine's clock, or the till's, more than two minutes from Omneo's? Told once an outage of it."""
     if result.date is None:
         return []
-    ours = run.now() - result.date
-    if abs(ours) > CLOCK_SKEW:
-        if run.line.clock_told:
-            return []
-        run.line.clock_told = True
-        return [("clock_skew", {"whose": "this machine", "seconds": round(ours.total_seconds())})]
-    run.line.clock_told = False
     said = document.content.get("transacted_at") or document.content["issued_at"]
-    till = local_time(said, document.content["timezone"]) - document.received_at
-    if till > CLOCK_SKEW:  # behind can't be told from late
-        return [("clock_skew", {"whose": "the till", "seconds": round(till.total_seconds())})]
-    return []
+    till = local_time(said, document.content["timezone"])
+    skewed = window.skew(run.now(), result.date, till, document.received_at)
+    told, run.line.clock_told = run.line.clock_told, skewed is not None and skewed["whose"] == "this machine"
+    return [("clock_skew", skewed)] if skewed is not None and not (told and run.line.clock_told) else []

@@ -1,8 +1,8 @@
 """
 Many lanes at once. One thread keeps the books and decides; the others only talk to Omneo.
 
-The same steps as in `replay.step`, with the conversation handed to a pool: what must be on disk before a document leaves
-is on disk before the pool gets it, and what came back is recorded as it comes.
+The same steps as in `replay.step`, with the conversation handed to a pool: what must be on disk before a document
+leaves is on disk before the pool gets it, and what came back is recorded as it comes.
 """
 
 import threading
@@ -14,8 +14,8 @@ import tenacity
 
 from forwarder import replay
 from forwarder.books import FLUSH_S, Document
+from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Pair, prepare
-from forwarder.lane import ByCustomer
 from forwarder.outcome import Outcome
 from forwarder.patience import IDLE_S, JITTER, ONCE_S
 from forwarder.replay import Replay

@@ -32,8 +32,6 @@ def status(journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:
             "delivered": totals["delivered"],
             "refused": totals["refused"],
             "held": totals["held"],
-            "cancelled": totals["cancelled"],
-            "abandoned": totals["abandoned"],
             "invalid": books.execute("SELECT count(*) FROM main.log WHERE kind = 'invalid'").fetchone()[0],
             "open_flags": books.execute("SELECT count(*) FROM flags_open").fetchone()[0],
         }
@@ -57,7 +55,7 @@ def _oldest(books: Database, settled_upto: int, now: datetime) -> float | None:
         [settled_upto],
     ).fetchall()
     ages = [(now - datetime.fromisoformat(at)).total_seconds() for (at,) in row if at]
-    return round(max(ages), 1) if ages else None
+    return round(max(0.0, *ages), 1) if ages else None  # a clock that went back makes nothing younger than new
 
 
 def lines(standing: dict[str, Any]) -> list[str]:
@@ -71,7 +69,7 @@ def lines(standing: dict[str, Any]) -> list[str]:
     told = words[standing["link"]] + (f": {standing['reason']}." if standing["reason"] else "")
     age = standing["oldest_waiting_s"]
     waiting = f"{standing['waiting']} waiting" + (f", the oldest for {age:.0f} s" if age is not None else "")
-    names = ("delivered", "refused", "held", "cancelled", "abandoned", "invalid")
+    names = ("delivered", "refused", "held", "invalid")
     return [
         told,
         waiting + ".",

@@ -14,6 +14,8 @@ from typing import Any, Literal
 SECOND_S = 1.0  # Omneo's moments have whole seconds
 TILL_AHEAD_S = 120.0  # a till's clock that is further ahead than this is not believed
 
+CLOCK_SKEW_S = 120.0
+
 Judged = Literal["in", "out", "cannot tell"]
 
 
@@ -100,6 +102,15 @@ def lateness(issued_at: datetime, received_at: datetime, made_at: datetime, wind
     if ahead > TILL_AHEAD_S or age < -TILL_AHEAD_S or waited < -TILL_AHEAD_S:
         return Verdict("cannot tell", inputs)
     return Verdict("in", inputs)
+
+
+def skew(ours: datetime, date: datetime, till: datetime, received_at: datetime) -> dict[str, Any] | None:
+    """Whose clock is more than two minutes from Omneo's, this machine's or the till's; None if neither is."""
+    ahead_s = (ours - date).total_seconds()
+    if abs(ahead_s) > CLOCK_SKEW_S:
+        return {"whose": "this machine", "seconds": round(ahead_s)}
+    till_ahead_s = (till - received_at).total_seconds()  # behind can't be told from late
+    return {"whose": "the till", "seconds": round(till_ahead_s)} if till_ahead_s > CLOCK_SKEW_S else None
 
 
 def _by_omneo(made: Made, now: Instant, omneo: Omneo | None) -> float | None:

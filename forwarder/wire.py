@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 ANSWER_BYTES = 4 * 1024 * 1024  # no answer that we ask for is nearly as long
+PIECE_BYTES = 64 * 1024
 IDLE_S = 50.0  # how long an idle connection is kept; servers commonly close after 60 to 75 s
 
 
@@ -35,7 +36,8 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._left.or_raise(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, self._left.or_raise(httpcore.WriteTimeout))
+        for start in range(0, len(buffer), PIECE_BYTES):  # one write may be many sends, each with the whole time-out
+            self._stream.write(buffer[start : start + PIECE_BYTES], self._left.or_raise(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()

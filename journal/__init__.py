@@ -1,1 +1,1 @@
-"""What the tills said: the spool, the append-only log, and everything an auditor asks of it. Never touches the network."""
+"""What the tills said: the spool, the append-only log, all that an auditor asks of it. Never touches the network."""

@@ -4,19 +4,20 @@ What a document means beside what the journal holds already: new, a repeat, a co
 Nothing here writes: `judge` says what to append and what becomes of the file, `ingest` does it.
 """
 
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
-from journal.document import Document, parse, read, same
+import schemas
+from journal.document import KINDS, Document, read, same
+from journal.known import CONFLICT, Known
 from journal.log import Entry
-from journal.spool import printable
+from journal.rejected import printable
 from journal.totals import totals
 
 TOO_LARGE = "over the size limit"
-CONFLICT = "conflict"
 
 
 @dataclass(slots=True)
@@ -27,113 +28,12 @@ class Verdict:
     fate: str  # accept: it is in the log with this batch; repeat: it was there before; reject: it goes to rejected/
     entries: list[Entry] = field(default_factory=list)
     first: "Entry | int" = 0  # the entry that holds this document: of this batch, or the seq of an earlier one
-    reason: str = ""
+    reason: str = ""  # of a rejected file; of a repeat: it is the very file that was rejected for this reason before
 
     @property
     def seq(self) -> int:
         """Seq of the entry that holds the document, once the batch has been appended."""
         return self.first.seq if isinstance(self.first, Entry) else self.first
-
-
-class Known:
-    """What the journal holds already, asked as a batch needs it, with what the batch itself adds on top."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-        self.ordinal = _ordinal(db)
-        self._firsts: dict[str, tuple[Entry, Document]] = {}
-        self._invalid: list[tuple[Entry, Document]] = []
-        self.numbers: dict[str, dict[int, Entry]] = {}  # terminal → sequence number → entry, of this batch only
-
-    def first(self, external_id: str) -> tuple[Entry | int, Any] | None:
-        """The accepted document of this external_id: (its entry, its content)."""
-        if external_id in self._firsts:
-            entry, document = self._firsts[external_id]
-            return entry, document.content
-        row = self.db.execute(
-            "SELECT seq, (SELECT bytes FROM body WHERE body.seq = log.seq) FROM log"
-            " WHERE external_id = ? AND about IS NULL AND kind <> 'invalid' LIMIT 1",
-            (external_id,),
-        ).fetchone()
-        if row is None:
-            return None
-        return row[0], parse(row[1]) if row[1] is not None else None
-
-    def invalid(self, document: Document) -> Entry | int | None:
-        """The entry that holds the very same bytes as evidence already."""
-        for entry, other in self._invalid:
-            if other.body == document.body and other.reason == document.reason:
-                return entry
-        for seq, reason, body in self.db.execute(
-            "SELECT log.seq, json_extract(facts, '$.reason'), bytes FROM log JOIN body USING (seq)"
-            " WHERE kind = 'invalid' AND json_extract(facts, '$.bytes') = ?",
-            (len(document.body),),
-        ):
-            if body == document.body and reason == document.reason:
-                return int(seq)
-        return None
-
-    def conflicting(self, document: Document) -> Entry | int | None:
-        """The entry of an earlier conflict with the same content."""
-        for entry, other in self._invalid:
-            if other.external_id == document.external_id and same(other.content, document.content):
-                return entry
-        for seq, body in self.db.execute(
-            "SELECT log.seq, bytes FROM log JOIN body USING (seq)"
-            " WHERE external_id = ? AND about IS NULL AND kind = 'invalid'"
-            " AND json_extract(facts, '$.reason') = 'conflict'",
-            (document.external_id,),
-        ):
-            if same(parse(body), document.content):
-                return int(seq)
-        return None
-
-    def arrived(self, terminal: str, low: int, high: int) -> set[int]:
-        """Which of these numbers of a terminal, both ends included, are in the log."""
-        rows = self.db.execute(
-            "SELECT DISTINCT json_extract(facts, '$.sequence') FROM log WHERE json_extract(facts, '$.terminal') = ?"
-            " AND json_extract(facts, '$.sequence') BETWEEN ? AND ?",
-            (terminal, low, high),
-        )
-        return {int(row[0]) for row in rows}
-
-    def last_number(self, terminal: str) -> int | None:
-        """Highest sequence number of a terminal in the log."""
-        query = (
-            "SELECT max(json_extract(facts, '$.sequence')) FROM log"
-            " WHERE json_extract(facts, '$.terminal') = ? AND json_extract(facts, '$.sequence') IS NOT NULL"
-        )
-        last = self.db.execute(query, (terminal,)).fetchone()[0]
-        return None if last is None else int(last)
-
-    def open_gaps(self, terminal: str) -> list[tuple[int, int, int, int]]:
-        """Open gap flags of a terminal: (seq of the flag, what it is about, from, to)."""
-        return self.db.execute(
-            "SELECT seq, about, json_extract(facts, '$.from'), json_extract(facts, '$.to') FROM log"
-            " WHERE kind = 'flag' AND json_extract(facts, '$.flag') = 'sequence_gap'"
-            " AND json_extract(facts, '$.terminal') = ?"
-            " AND NOT EXISTS (SELECT 1 FROM log AS r WHERE r.kind = 'resolution'"
-            " AND json_extract(r.facts, '$.flag') = 'J' || log.seq)",
-            (terminal,),
-        ).fetchall()
-
-    def redeemed(self, content: dict[str, Any]) -> Decimal | None:
-        """Amount of the intent that a sale names, if it has come."""
-        named = content.get("redemption_external_id")
-        known = self.first(named) if named else None
-        amount = (known[1] or {}).get("amount") if known else None
-        return Decimal(amount) if isinstance(amount, (int, Decimal)) else None
-
-    def add(self, document: Document, entry: Entry) -> None:
-        """Count a document of this batch among the known."""
-        if document.kind == "invalid":
-            self._invalid.append((entry, document))
-            return
-        assert document.external_id is not None
-        self._firsts[document.external_id] = (entry, document)
-        terminal, number = entry.facts.get("terminal"), entry.facts.get("sequence")
-        if terminal is not None and number is not None:
-            self.numbers.setdefault(terminal, {}).setdefault(number, entry)
 
 
 def judge(document: Document, known: Known, *, size: int, sha256: str | None = None) -> Verdict:
@@ -175,7 +75,7 @@ def _invalid(document: Document, known: Known) -> Verdict:
         "file": printable(document.name),
         "bytes": len(document.body),
         "reason": reason,
-        "pointers": [problem.pointer for problem in document.problems],
+        "pointers": [public(problem.pointer) for problem in document.problems],
     }
     entry = Entry("invalid", None, document.external_id, facts, document.body)
     known.add(document, entry)
@@ -185,23 +85,25 @@ def _invalid(document: Document, known: Known) -> Verdict:
 def _oversize(document: Document, known: Known, size: int, sha256: str) -> Verdict:
     """A file over the limit: its size and hash are the evidence, its bytes stay in rejected/."""
     reason = document.reason
-    row = known.db.execute(
-        "SELECT seq FROM log WHERE kind = 'invalid' AND json_extract(facts, '$.bytes') = ?"
-        " AND json_extract(facts, '$.sha256') = ?",
-        (size, sha256),
-    ).fetchone()
-    if row:
-        return Verdict(document, "reject", first=row[0], reason=reason)
+    if (first := known.oversize(document, size, sha256)) is not None:
+        return Verdict(document, "reject", first=first, reason=reason)
     facts = {"file": printable(document.name), "bytes": size, "sha256": sha256, "reason": reason}
     entry = Entry("invalid", facts=facts)
+    known.add(document, entry)
     return Verdict(document, "reject", [entry, flag("invalid", entry, reason=reason)], entry, reason)
 
 
 def _conflict(document: Document, known: Known) -> Verdict:
-    """The same external_id with other content: kept as evidence, never forwarded."""
+    """
+    The same external_id with other content: kept as evidence, never forwarded.
+
+    One that comes again is a repeat. But if it is the same file, the power may have gone before it was set aside.
+    """
+    name = printable(document.name)
     if (repeated := known.conflicting(document)) is not None:
-        return Verdict(document, "repeat", first=repeated)
-    facts = {"file": printable(document.name), "bytes": len(document.body), "reason": CONFLICT}
+        first, file = repeated
+        return Verdict(document, "repeat", first=first, reason=CONFLICT if file == name else "")
+    facts = {"file": name, "bytes": len(document.body), "reason": CONFLICT}
     entry = Entry("invalid", None, document.external_id, facts, document.body)
     invalid = replace(document, kind="invalid", reason=CONFLICT)
     known.add(invalid, entry)
@@ -227,12 +129,34 @@ def _facts(document: Document, ordinal: int) -> dict[str, Any]:
 
 
 def names(kind: str, content: dict[str, Any]) -> str | None:
-    """The redemption that a document names: `external:…` for an intent in this journal, `omneo:…` for one made online."""
+    """The redemption that a document names: `external:…` for an intent of this journal, `omneo:…` for one online."""
     if kind == "redemption":
         return None
     if content.get("redemption_external_id") is not None:
         return f"external:{content['redemption_external_id']}"
     return f"omneo:{int(content['redemption_id'])}" if content.get("redemption_id") is not None else None
+
+
+def public(pointer: str) -> str:
+    """As much of a pointer as names fields that the schemas know: a key of the till's own making may be personal."""
+    kept = []
+    for token in pointer.split("/")[1:]:
+        if token not in _fields() and not (token.isdigit() and len(token) <= 4):
+            break
+        kept.append("/" + token)
+    return "".join(kept)
+
+
+@lru_cache
+def _fields() -> frozenset[str]:
+    return frozenset(name for kind in KINDS for name in _named(schemas.load(kind)))
+
+
+def _named(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+        for part in schema.values():
+            yield from _named(part)
 
 
 def _totals(document: Document, entry: Entry, known: Known) -> list[Entry]:
@@ -269,17 +193,8 @@ Check = Callable[[Document, Entry, Known], list[Entry]]
 CHECKS: tuple[Check, ...] = (_totals,)
 
 
-def _ordinal(db: sqlite3.Connection) -> int:
-    """How many documents were accepted so far: the last one says it, so nobody has to count ten million rows."""
-    row = db.execute(
-        "SELECT json_extract(facts, '$.n') FROM log WHERE json_extract(facts, '$.n') IS NOT NULL"
-        " ORDER BY seq DESC LIMIT 1"
-    ).fetchone()
-    return int(row[0]) if row else 0
-
-
 def on_its_own(name: str, body: bytes | None) -> tuple[Document, list[str]]:
-    """What can be said of a file without a journal: the document, and the flags it would raise. None: over the limit."""
+    """What can be said of a file without a journal: the document, and its flags. `None` is a body over the limit."""
     if body is None:
         return Document(name, b"", "invalid", None, None, TOO_LARGE), []
     document = read(name, body)

@@ -1,59 +1,42 @@
 """`omneo-journal`: for POS integrators, auditors and the ingest service. Never touches the network."""
 
-import os
+import stat
 import sys
-from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from journal import log
+from journal.command import (
+    Command,
+    beside,
+    delivery_option,
+    encode,
+    fail,
+    journal_option,
+    json_option,
+    max_bytes_option,
+    plain,
+    print_json,
+    program,
+)
+from schemas import KINDS
 
-MAX_BYTES = 1024 * 1024
-DOCUMENT_STATES = ("waiting", "delivered", "cancelled", "refused", "held", "abandoned", "invalid")
-DOCUMENT_KINDS = ("sale", "redemption", "reversal", "return", "invalid")
+__all__ = [
+    "Command",
+    "beside",
+    "delivery_option",
+    "fail",
+    "journal_option",
+    "json_option",
+    "main",
+    "print_json",
+    "program",
+]
 
-Command = Callable[..., Any]
-
-
-def journal_option(command: Command) -> Command:
-    """`--db`: the journal."""
-    return click.option("--db", envvar="OMNEO_JOURNAL_DB", type=Path, required=True, help="The journal (SQLite).")(
-        command
-    )
-
-
-def delivery_option(command: Command) -> Command:
-    """`--delivery`: the delivery book."""
-    return click.option(
-        "--delivery",
-        envvar="OMNEO_DELIVERY_DB",
-        type=Path,
-        help="The delivery book (SQLite). Default: delivery.db beside the journal.",
-    )(command)
-
-
-def json_option(command: Command) -> Command:
-    """`--json`: for machines."""
-    return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
-
-
-def max_bytes_option(command: Command) -> Command:
-    """`--max-bytes`: the largest file taken."""
-    return click.option(
-        "--max-bytes",
-        envvar="OMNEO_JOURNAL_MAX_BYTES",
-        type=click.IntRange(min=1),
-        default=MAX_BYTES,
-        show_default=True,
-        help="Largest file taken.",
-    )(command)
-
-
-def beside(db: Path, delivery: Path | None) -> Path:
-    """Where the delivery book is."""
-    return delivery or db.parent / "delivery.db"
+STATES = ("waiting", "delivered", "cancelled", "refused", "held", "abandoned", "invalid")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,26 +77,23 @@ def ingest(db: Path, delivery: Path | None, spool: Path, max_bytes: int, *, once
     if not spool.is_dir():
         raise log.Unusable(f"There is no spool directory {spool}; create it, or give the right one with --spool.")
     say = speak("omneo-journal")
-    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why))
+    stop, wake = threading.Event(), threading.Event()
+    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
     book = log.open_book(db, "journal", write=True)
+
+    def end(*_: object) -> None:
+        stop.set()
+        wake.set()
+
     with log.only_instance(db, "omneo-journal ingest"):
-        # An entry is on disk before the spool is looked at: this cures a loss after a failed fsync and a restart.
-        way.opened(book, beside(db, delivery))
         if once:
+            way.opened(book, beside(db, delivery), say=say)
             if not way.once(files, book, say=say):
-                fail("Some files still change; they were left for the next run.", 75)
+                fail("Some files still change or can't be taken; they were left for the next run.", 75)
             return
-        stop, wake = threading.Event(), threading.Event()
-
-        def end(*_: object) -> None:
-            stop.set()
-            wake.set()
-
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        say("ready", head=log.head(book)[0])
-        way.run(files, book, stop, wake, say=say)
-        say("stopped", head=log.head(book)[0])
+        way.run(files, book, beside(db, delivery), stop, wake, say=say)
 
 
 @cli.command()
@@ -122,46 +102,52 @@ def ingest(db: Path, delivery: Path | None, spool: Path, max_bytes: int, *, once
 @json_option
 def check(files: tuple[Path, ...], max_bytes: int, *, as_json: bool) -> None:
     """Say what ingest would say of these files. Touches nothing."""
-    from journal.check import on_its_own
-
     bad = False
     for file in files:
-        try:
-            body = file.read_bytes() if file.stat().st_size <= max_bytes else None
-        except OSError as error:
-            fail(f"{file} can't be read: {error.strerror}.", 1)
-        document, flags = on_its_own(file.name, body)
-        bad = bad or document.kind == "invalid"
+        told = _checked(file, max_bytes)
+        bad = bad or not told["ok"]
         if as_json:
-            problems = [{"pointer": p.pointer, "message": p.message} for p in document.problems]
-            print_json(
-                {
-                    "file": str(file),
-                    "ok": document.kind != "invalid",
-                    "kind": document.kind,
-                    "external_id": document.external_id,
-                    "reason": document.reason,
-                    "problems": problems,
-                    "flags": flags,
-                }
-            )
+            print_json(told)
             continue
-        if document.kind != "invalid":
-            click.echo(f"{file}: good, a {document.kind} ({document.external_id})")
-        else:
-            click.echo(f"{file}: bad, {document.reason}")
-        for problem in document.problems:
-            click.echo(f"    {problem.pointer or '(the whole document)'}: {problem.message}")
-        for flag in flags:
+        verdict = f"good, a {told['kind']} ({told['external_id']})" if told["ok"] else f"bad, {told['reason']}"
+        click.echo(f"{plain(told['file'])}: {verdict}")
+        for problem in told["problems"]:
+            click.echo(f"    {problem['pointer'] or '(the whole document)'}: {problem['message']}")
+        for flag in told["flags"]:
             click.echo(f"    would be flagged {flag}")
     sys.exit(1 if bad else 0)
+
+
+def _checked(file: Path, max_bytes: int) -> dict[str, Any]:
+    """What `check --json` prints of one file."""
+    from journal.check import on_its_own
+    from journal.rejected import printable
+
+    told = {"file": printable(str(file)), "ok": False, "kind": None, "external_id": None, "problems": [], "flags": []}
+    try:
+        regular = stat.S_ISREG(file.stat().st_mode)
+        with file.open("rb") if regular else nullcontext() as opened:
+            body = opened.read(max_bytes + 1) if opened else b""
+    except OSError as error:
+        return told | {"reason": f"can't be read: {error.strerror}"}
+    if not regular:
+        return told | {"reason": "not a regular file, which ingest passes over"}
+    document, flags = on_its_own(file.name, body if len(body) <= max_bytes else None)
+    return told | {
+        "ok": document.kind != "invalid",
+        "kind": document.kind,
+        "external_id": document.external_id,
+        "reason": document.reason,
+        "problems": [{"pointer": p.pointer, "message": p.message} for p in document.problems],
+        "flags": flags,
+    }
 
 
 @cli.command("list")
 @journal_option
 @delivery_option
-@click.option("--state", type=click.Choice(DOCUMENT_STATES), help="Only documents in this state.")
-@click.option("--kind", type=click.Choice(DOCUMENT_KINDS), help="Only documents of this kind.")
+@click.option("--state", type=click.Choice(STATES), help="Only documents in this state.")
+@click.option("--kind", type=click.Choice([*KINDS, "invalid"]), help="Only documents of this kind.")
 @json_option
 def list_(db: Path, delivery: Path | None, state: str | None, kind: str | None, *, as_json: bool) -> None:
     """Documents, one a line, in journal order."""
@@ -185,9 +171,10 @@ def list_(db: Path, delivery: Path | None, state: str | None, kind: str | None, 
 def show(document: str, db: Path, delivery: Path | None, *, as_json: bool) -> None:
     """One document's whole story, by external_id or seq."""
     from journal import story
+    from journal.rejected import printable
 
     with story.both_books(db, beside(db, delivery)) as books:
-        told = story.show(books, document)
+        told = story.show(books, printable(document))
     if as_json:
         print_json(told)
         return
@@ -196,12 +183,12 @@ def show(document: str, db: Path, delivery: Path | None, *, as_json: bool) -> No
         click.echo(f"Omneo knows it as {told['omneo_id']}.")
     for row in told["history"]:
         facts = {name: value for name, value in row.items() if name not in {"at", "book", "seq", "what"}}
-        words = ", ".join(f"{name} {value}" for name, value in facts.items())
+        words = plain(", ".join(f"{name} {value}" for name, value in facts.items()))
         click.echo(f"  {row['at'] or '-':<24}  {row['book']:<8} {row['seq']:>7}  {row['what']:<11} {words}".rstrip())
     for row in told["flags"]:
         click.echo(f"  {_flag_line(row)}")
     body = told["body"]
-    click.echo(body if isinstance(body, str) else encode(body, indent=True))
+    click.echo("\n".join(map(plain, body.splitlines())) if isinstance(body, str) else encode(body, indent=True))
 
 
 @cli.command()
@@ -226,7 +213,7 @@ def _flag_line(row: dict[str, Any]) -> str:
     done = row["resolved"]
     end = f"resolved by {done['by']}: {done['note']}" if done else "open"
     name = row["external_id"] or "(no external_id)"
-    return f"{row['id']:<6} {row['raised_at']}  {row['flag']:<24} {name}  {detail or '-'}  [{end}]"
+    return plain(f"{row['id']:<6} {row['raised_at']}  {row['flag']:<24} {name}  {detail or '-'}  [{end}]")
 
 
 @cli.command()
@@ -238,12 +225,13 @@ def _flag_line(row: dict[str, Any]) -> str:
 def resolve(flag_id: str, db: Path, delivery: Path | None, by: str, note: str) -> None:
     """Close a flag, with a name and a note. Both become part of the journal."""
     from journal import story
+    from journal.rejected import printable
 
     if not by.strip() or not note.strip():
         raise click.UsageError("--by and --note must say something.")
     book = log.open_book(db, "journal", write=True)
     with story.both_books(db, beside(db, delivery)) as books:
-        entry = story.resolution(books, flag_id, by, note)
+        entry = story.resolution(books, printable(flag_id), printable(by), printable(note))
     log.append(book, [entry])
     click.echo(f"Flag {flag_id} is resolved (entry {entry.seq}).")
 
@@ -287,49 +275,6 @@ def close_check(db: Path, delivery: Path | None, *, as_json: bool) -> None:
         words = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
         click.echo(f"{'The day can be closed' if clear else 'The day can not be closed yet'} ({words}).")
     sys.exit(0 if clear else 1)
-
-
-def encode(value: Any, *, indent: bool = False) -> str:
-    """JSON with every number as the till wrote it."""
-    import msgspec
-
-    raw = msgspec.json.Encoder(decimal_format="number").encode(value)
-    return (msgspec.json.format(raw) if indent else raw).decode()
-
-
-def print_json(value: Any) -> None:
-    """One JSON value on one line of stdout."""
-    click.echo(encode(value))
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Say what to do, on stderr, and end."""
-    click.echo(message, err=True)
-    sys.exit(code)
-
-
-def program(group: click.Group) -> NoReturn:
-    """Run a command line: every error an operator can cause is a sentence and an exit code (contract, section 1)."""
-    os.umask(os.umask(0o027) | 0o027)
-    try:
-        sys.exit(group.main(standalone_mode=False))
-    except click.exceptions.NoArgsIsHelpError as help_:
-        help_.show()
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        fail("Stopped.", 130)
-    except log.Unusable as error:
-        fail(str(error), 78)
-    except log.NotNow as error:
-        fail(str(error), 75)
-    except log.NoSuch as error:
-        fail(str(error), 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read along has seen enough
-        sys.exit(0)
 
 
 def main() -> NoReturn:

@@ -4,13 +4,14 @@ The way of a sale into the journal, told once: `sweep()` from top to bottom.
 Starting up is the first sweep: whatever a power cut interrupted is simply still in the spool, or is a repeat.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
+from sqlite3 import Connection, DatabaseError
 from typing import Any
 
 from watchdog.events import (
@@ -24,12 +25,14 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from journal import check, document, log
+from journal import check, document, known, log
+from journal.rejected import REJECTED
 from journal.say import Say
-from journal.spool import REJECTED, Contents, Spool
+from journal.spool import Contents, Spool
 
 RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and a queue of events can overflow
-ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet
+ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
+ONCE_LOOK_S = 0.05  # … and how often it looks meanwhile
 
 
 @dataclass(slots=True)
@@ -41,15 +44,24 @@ class Swept:
     rejected: int = 0
 
 
-def opened(db: Connection, delivery: Path) -> None:
-    """The entry at every start: which clock and boot, and what the other book's head is, so that each vouches for both."""
+def opened(db: Connection, delivery: Path, *, say: Say) -> None:
+    """The entry at every start: clock, boot, and the other book's head, so that each book vouches for the other."""
     facts: dict[str, Any] = {"program": "omneo-journal", **log.boot_facts()}
-    if delivery.exists():
-        other = log.open_book(delivery, "delivery", write=False)
-        entries, digest = log.head(other)
-        other.close()
-        facts["other_book"] = {"entries": entries, "head": digest.hex()}
+    if (other := _head_of(delivery, say)) is not None:
+        facts["other_book"] = {"entries": other[0], "head": other[1].hex()}
     log.append(db, [log.Entry("opened", facts=facts)])
+
+
+def _head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
+    """The delivery book's head. Whatever is the matter with that book, it never keeps a sale out of this one."""
+    if not os.path.lexists(delivery):
+        return None
+    try:
+        with closing(log.open_book(delivery, "delivery", write=False)) as other:
+            return log.head(other)
+    except (log.Unusable, log.NotNow, DatabaseError) as error:
+        say("delivery_unreadable", reason=str(error))
+        return None
 
 
 def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now) -> Swept:
@@ -58,22 +70,31 @@ def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_no
     for batch in spool.batches(spool.ready(), time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
-        known = check.Known(db)
+        verdicts = enter(due, db, now) if due else []
+        for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
+            gone = retire(spool, contents, verdict, say)
+            swept.taken += verdict.fate == "accept"
+            swept.repeated += verdict.fate == "repeat" and gone
+            swept.rejected += verdict.fate == "reject" and gone
+    if swept != Swept():
+        say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
+    return swept
+
+
+def enter(
+    due: list[tuple[Contents, document.Document]], db: Connection, now: log.Clock
+) -> list[tuple[Contents, check.Verdict]]:
+    """Judge a batch against what the journal holds, and append what follows: one commit."""
+    with log.writing(db):
+        held = known.Known(db)
         verdicts = [
-            (contents, check.judge(read_, known, size=contents.file.size, sha256=contents.sha256))
-            for contents, read_ in due
+            (contents, check.judge(found, held, size=contents.file.size, sha256=contents.sha256))
+            for contents, found in due
         ]
-        entries = [entry for _, verdict in verdicts for entry in verdict.entries] + check.gaps(known)
+        entries = [entry for _, verdict in verdicts for entry in verdict.entries] + check.gaps(held)
         if entries:
             log.append(db, entries, now=now)
-        for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
-            retire(spool, contents, verdict, say)
-            swept.taken += verdict.fate == "accept"
-            swept.repeated += verdict.fate == "repeat"
-            swept.rejected += verdict.fate == "reject"
-    if swept != Swept():
-        say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected, head=log.head(db)[0])
-    return swept
+    return verdicts
 
 
 def read(contents: Contents) -> document.Document:
@@ -83,76 +104,121 @@ def read(contents: Contents) -> document.Document:
     return document.read(contents.file.name, contents.body)
 
 
-def retire(spool: Spool, contents: Contents, verdict: check.Verdict, say: Say) -> None:
-    """The file goes, or moves to rejected/ with the reason beside it."""
-    if verdict.fate != "reject":
-        spool.retire(contents.file)
-        return
+def retire(spool: Spool, contents: Contents, verdict: check.Verdict, say: Say) -> bool:
+    """The file goes, or moves to rejected/ with the reason beside it. False: one is still there."""
+    rejected_before = verdict.fate == "repeat" and (not verdict.reason or spool.was_rejected(contents.file))
+    if verdict.fate == "accept" or rejected_before:
+        return spool.retire(contents.file)
     problems = [{"pointer": p.pointer, "message": p.message} for p in verdict.document.problems]
-    spool.reject(contents.file, {"reason": verdict.reason, "problems": problems, "seq": verdict.seq})
-    say("rejected", seq=verdict.seq, reason=verdict.reason, pointers=[problem["pointer"] for problem in problems])
+    gone = spool.reject(contents.file, {"reason": verdict.reason, "problems": problems, "seq": verdict.seq})
+    if gone:
+        pointers = [check.public(p.pointer) for p in verdict.document.problems]
+        say("rejected", seq=verdict.seq, reason=verdict.reason, pointers=pointers)
+    return gone
 
 
 def once(spool: Spool, db: Connection, *, say: Say) -> bool:
     """One sweep, and a short wait for files that are not whole yet. True when nothing is left for another time."""
     give_up = time.monotonic() + ONCE_WAIT_S
     sweep(spool, db, say=say)
-    while (due := spool.next_due(time.monotonic())) is not None:
-        if time.monotonic() + due > give_up:
+    while spool.next_due(time.monotonic()) is not None:
+        if time.monotonic() > give_up:
             return False
-        time.sleep(due + 0.01)
+        time.sleep(ONCE_LOOK_S)
         sweep(spool, db, say=say)
     return True
 
 
-def run(spool: Spool, db: Connection, stop: threading.Event, wake: threading.Event, *, say: Say) -> None:
+def run(
+    spool: Spool, db: Connection, delivery: Path, stop: threading.Event, wake: threading.Event, *, say: Say
+) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`."""
-    with watch(spool.root, wake) as still_watched:
+    patient = Patience(say)
+    # An entry is on disk before the spool is looked at: this cures a loss after a failed fsync and a restart.
+    while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
+        stop.wait(RESCAN_S)
+    with watch(spool.root, wake, say) as still_watched:
+        say("ready")
         while not stop.is_set():
             wake.clear()
-            try:
-                sweep(spool, db, say=say)
-            except log.NotNow as reason:
-                say("not_now", reason=str(reason))
+            patient.with_(lambda: sweep(spool, db, say=say))
             still_watched()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
+    say("stopped")
+
+
+class Patience:
+    """What can't be done now is done later, and said once, however often it is tried."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._reason = ""
+
+    def with_(self, act: Callable[[], object]) -> bool:
+        """Do it. False: not now (the journal is held, the disk is full, the spool is not there)."""
+        try:
+            act()
+        except (log.NotNow, OSError) as error:
+            reason = str(error) if isinstance(error, log.NotNow) else f"the spool can't be read: {error.strerror}"
+            if reason != self._reason:
+                self._say("not_now", reason=reason)
+            self._reason = reason
+            return False
+        if self._reason:
+            self._say("going_on")
+        self._reason = ""
+        return True
 
 
 class Hint(FileSystemEventHandler):
     """A file event does one thing: it wakes the sweep. What the event says is not believed."""
 
-    def __init__(self, wake: threading.Event) -> None:
-        """Set `wake` at each event that could be a new document."""
+    def __init__(self, wake: threading.Event, root: Path) -> None:
+        """Set `wake` at each event below `root` that could be a new document."""
         self.wake = wake
+        self.rejected = f"{root}/{REJECTED}/"
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake up, unless the event is of our own making (private names, rejected files)."""
         path = str(event.dest_path or event.src_path)
         name = path.rpartition("/")[2]
-        if event.is_directory or (name.endswith(".json") and not name.startswith(".") and f"/{REJECTED}/" not in path):
+        hopeful = name.endswith(".json") and not name.startswith(".") and not path.startswith(self.rejected)
+        if event.is_directory or hopeful:
             self.wake.set()
 
 
 @contextmanager
-def watch(root: Path, wake: threading.Event) -> Iterator[Callable[[], None]]:
-    """Watch the spool; the value says that it should look whether the directory is still the same one."""
-    handler = Hint(wake)
+def watch(root: Path, wake: threading.Event, say: Say) -> Iterator[Callable[[], None]]:
+    """
+    Watch the spool; the value says that it should look whether the directory is still the same one.
+
+    Events only save time. Where the system grants none (its watches are used up, say), the regular look must do.
+    """
+    handler = Hint(wake, root)
     events = [FileCreatedEvent, FileClosedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
-    watched = root.stat()
     observer = Observer()
-    watching = observer.schedule(handler, str(root), recursive=True, event_filter=events)
-    observer.start()
+    watched: tuple[int, int] | None = None
+    told = False
 
     def still_watched() -> None:
-        nonlocal watched, watching
-        there = root.stat()
-        if (there.st_dev, there.st_ino) != (watched.st_dev, watched.st_ino):
-            observer.unschedule(watching)
-            watching = observer.schedule(handler, str(root), recursive=True, event_filter=events)
-            watched = there
+        nonlocal watched, told
+        try:
+            there = root.stat()
+            if (there.st_dev, there.st_ino) == watched:
+                return
+            observer.unschedule_all()
+            observer.schedule(handler, str(root), recursive=True, event_filter=events)
+            watched = (there.st_dev, there.st_ino)
             wake.set()
+        except OSError as error:
+            watched = None
+            if not told:
+                say("no_file_events", reason=error.strerror or str(error))
+            told = True
 
+    observer.start()
+    still_watched()
     try:
         yield still_watched
     finally:

@@ -1,6 +1,11 @@
-"""How both programs speak to their operator: one structured line an event, on stderr. JSON unless a person reads along."""
+"""
+How both programs speak to their operator: one structured line an event, on stderr. JSON unless a person reads along.
+
+A line that can't be written (a log collector that is gone, a full disk) is dropped: it never stops the work.
+"""
 
 import sys
+from contextlib import suppress
 from typing import Any, Protocol
 
 
@@ -15,6 +20,8 @@ def speak(program: str) -> Say:
     """Set up structlog for a daemon; tests pass their own function instead."""
     import structlog
 
+    if sys.stderr is None:  # it was closed before we started
+        return lambda event, **facts: None  # noqa: ARG005
     person = sys.stderr.isatty()
     render: Any = structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer(ensure_ascii=True)
     logger = structlog.wrap_logger(
@@ -24,6 +31,7 @@ def speak(program: str) -> Say:
     )
 
     def say(event: str, **facts: Any) -> None:
-        logger.msg(event, **facts)
+        with suppress(OSError):
+            logger.msg(event, **facts)
 
     return say

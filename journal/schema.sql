@@ -62,3 +62,5 @@ CREATE INDEX log_names ON log (json_extract(facts, '$.names')) WHERE json_extrac
 -- A terminal's numbers: a gap in them is a file that never came.
 CREATE INDEX log_terminal ON log (json_extract(facts, '$.terminal'), json_extract(facts, '$.sequence'))
     WHERE json_extract(facts, '$.sequence') IS NOT NULL;
+CREATE INDEX log_gap ON log (json_extract(facts, '$.terminal'))
+    WHERE kind = 'flag' AND json_extract(facts, '$.flag') = 'sequence_gap';

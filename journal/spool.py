@@ -5,22 +5,24 @@ Nothing here trusts the directory to stand still: a file is read through one des
 was moved to a private name and recognised as the very file that was read.
 """
 
-import contextlib
-import json
 import os
 import re
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from journal import rejected
+from journal.rejected import NAME_MAX, REJECTED, cut, printable
+
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
 BATCH_FILES = 1024  # files in one commit at the most …
 BATCH_BYTES = 16 * 1024 * 1024  # … and bytes, which bounds our memory too
-NAME_MAX = 255  # bytes of a file name on every file system we know
-REJECTED = "rejected"
 TAKEN = re.compile(r"^\.taken-\d+-(.*)$", re.DOTALL)
 
 
@@ -39,7 +41,7 @@ class File:
         """Its path as the POS gave it: one that we had begun to take when the power went has got a private name."""
         directory, name = os.path.split(self.path)
         taken = TAKEN.match(name)
-        return os.path.join(directory, taken[1]) if taken else self.path
+        return _below(directory, taken[1]) if taken else self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,27 @@ class Contents:
 
 
 class Spool:
-    """The watched directory. Remembers only what was already said, and which files don't stand still yet."""
+    """The watched directory. Remembers only what was already said, and which files must be looked at again."""
 
-    def __init__(self, root: Path, max_bytes: int, say: Callable[[str, str], None]) -> None:
-        """`say(path, why)` hears once of everything that is not taken, or can't be."""
+    def __init__(
+        self, root: Path, max_bytes: int, say: Callable[[str, str], None], stop: threading.Event | None = None
+    ) -> None:
+        """`say(path, why)` hears once of everything that is not taken, or can't be. `stop` ends a long sweep early."""
         self.root = root
+        self._prefix = str(root)
         self.max_bytes = max_bytes
         self._say = say
+        self._stop = stop or threading.Event()
         self._told: set[tuple[str, str]] = set()
         self._restless: dict[str, tuple[File, float]] = {}  # path → as last seen, since when (monotonic)
+
+    # -- what waits -------------------------------------------------------------------------------------------------
 
     def ready(self) -> list[File]:
         """Scan the whole directory: the regular files that wait, oldest first (modification time, then path)."""
         found: list[File] = []
         self._scan("", found)
-        found.sort(key=lambda file: (file.mtime_ns, file.name))
+        found.sort(key=lambda file: (file.mtime_ns, os.fsencode(file.name)))
         still_there = {file.path for file in found}
         self._restless = {path: seen for path, seen in self._restless.items() if path in still_there}
         return found
@@ -80,37 +88,46 @@ class Spool:
     def _scan(self, directory: str, found: list[File]) -> None:
         with os.scandir(self.root / directory) as entries:
             for entry in entries:
-                path = os.path.join(directory, entry.name)
+                path = _below(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    if entry.name.startswith(".") or path == REJECTED:
-                        continue
-                    if directory:
-                        self.tell(path, "a directory below a directory: only one level is looked into")
-                    else:
-                        self._scan(path, found)
+                    self._scan_below(path, found)
+                elif entry.name.startswith(".") and not TAKEN.match(entry.name):
                     continue
-                if not entry.name.endswith(".json") or (entry.name.startswith(".") and not TAKEN.match(entry.name)):
-                    continue
-                try:
-                    seen = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(seen.st_mode):
-                    found.append(_as_file(path, seen))
-                else:
+                elif not entry.is_file(follow_symlinks=False):
                     self.tell(path, "not a regular file (a link, device, pipe or socket is never followed)")
+                elif entry.name.endswith(".json"):
+                    with suppress(FileNotFoundError):
+                        found.append(_as_file(path, entry.stat(follow_symlinks=False)))
+
+    def _scan_below(self, path: str, found: list[File]) -> None:
+        above, name = os.path.split(path)
+        if name.startswith(".") or path == REJECTED:
+            return
+        if above:
+            self.tell(path, "a directory below a directory: only one level is looked into")
+            return
+        try:
+            self._scan(path, found)
+        except FileNotFoundError:
+            return
+        except OSError as error:  # one till's directory must not keep the others waiting
+            self.tell(path, f"can't be looked into: {error.strerror}")
+
+    # -- reading ----------------------------------------------------------------------------------------------------
 
     def batches(self, files: Iterable[File], now: float) -> Iterator[list[Contents]]:
         """Read the files, many at a time: as large a batch as one commit should hold. Vanished ones are left out."""
         batch: list[Contents] = []
         size = 0
         for file in files:
+            if self._stop.is_set():
+                break
             if self._too_early(file, now):
                 continue
             try:
                 contents = self._read(file)
             except OSError as error:  # whatever the system says, the file stays: only its content can condemn it
-                self.tell(file.path, f"can't be read: {error.strerror}")
+                self._later(file, f"can't be read: {error.strerror}")
                 continue
             if contents is None:
                 continue
@@ -125,7 +142,7 @@ class Spool:
     def _read(self, file: File) -> Contents | None:
         """Read through one descriptor, so that nothing can be swapped in between the check and the read."""
         try:
-            handle = os.open(self.root / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(self._at(file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
@@ -134,15 +151,32 @@ class Spool:
                 return None
             file = _as_file(file.path, seen)
             if seen.st_size > self.max_bytes:
-                return Contents(file, None, _hash(handle))
+                return self._measure(file, handle)
             body = b""
             while chunk := os.read(handle, self.max_bytes + 1 - len(body)):
                 body += chunk
-            if len(body) > self.max_bytes:  # it grew while we read: seen again at the next sweep
+            if len(body) > self.max_bytes:  # it grew while we read
+                self.stands_still(file, time.monotonic())
                 return None
             return Contents(file, body)
         finally:
             os.close(handle)
+
+    def _measure(self, file: File, handle: int) -> Contents | None:
+        """A file over the limit is only hashed, once it stands still: it may take a while."""
+        if not self.stands_still(file, time.monotonic()):
+            return None
+        digest = sha256()
+        while chunk := os.read(handle, 1024 * 1024):
+            if self._stop.is_set():
+                return None
+            digest.update(chunk)
+        if _as_file(file.path, os.fstat(handle)) != file:
+            self.stands_still(_as_file(file.path, os.fstat(handle)), time.monotonic())
+            return None
+        return Contents(file, None, digest.hexdigest())
+
+    # -- waiting ----------------------------------------------------------------------------------------------------
 
     def stands_still(self, file: File, now: float) -> bool:
         """
@@ -160,50 +194,64 @@ class Spool:
         seen, since = self._restless.get(file.path, (None, now))
         return seen == file and now - since < QUIET_S
 
+    def _later(self, file: File, why: str) -> None:
+        """A file can't be dealt with now: say so once, and try again in a while."""
+        self.tell(file.path, why)
+        self._restless[file.path] = (file, time.monotonic())
+
     def next_due(self, now: float) -> float | None:
-        """Seconds until the first restless file may be judged; None if there is none."""
+        """Seconds until the first file that was left has its turn again; None if none was left."""
         return min((max(0.0, since + QUIET_S - now) for _, since in self._restless.values()), default=None)
 
-    def retire(self, file: File) -> None:
-        """Remove a file that the log has. One that was replaced meanwhile stays, to be taken next."""
-        try:
-            if (private := self._take(file)) is not None:
-                private.unlink()
-        except OSError as error:  # it is in the log; when it is seen again it is a repeat
-            self.tell(file.path, f"is in the journal but can't be removed: {error.strerror}")
+    # -- letting go -------------------------------------------------------------------------------------------------
 
-    def reject(self, file: File, error: dict[str, Any]) -> None:
+    def retire(self, file: File) -> bool:
+        """Remove a file that the log has. False: it is still there, or another one stands in its place."""
+        try:
+            private = self._take(file)
+            if private is not None:
+                os.unlink(private)  # noqa: PTH108 - a burst spends a third of its time on making Path objects
+                self._restless.pop(file.path, None)
+        except OSError as error:  # it is in the log; when it is seen again it is a repeat
+            self._later(file, f"is in the journal but can't be removed: {error.strerror}")
+            return False
+        return private is not None
+
+    def reject(self, file: File, error: dict[str, Any]) -> bool:
         """
         Move a file to rejected/ beside NAME.json.error.json (contract, section 8).
 
         The words are written first: whoever finds the file finds them too. If rejected/ can't be written, the file
-        stays where it is.
+        stays where it is, and False comes back.
         """
         try:
-            self._reject(file, error)
+            target, words = rejected.write_words(self.root, file.name, error)
+            private = self._take(file)
+            if private is None:
+                words.unlink()
+            else:
+                self._set_aside(file, private, target, words)
         except OSError as problem:
-            self.tell(file.path, f"should be in {REJECTED}/, which can't be written: {problem.strerror}")
+            self._later(file, f"should be in {REJECTED}/, which can't be written: {problem.strerror}")
+            return False
+        return private is not None
 
-    def _reject(self, file: File, error: dict[str, Any]) -> None:
-        directory, name = os.path.split(file.name)
-        target = self.root / REJECTED / directory
-        target.mkdir(parents=True, exist_ok=True, mode=0o750)
-        name = _free_name(target, name)
-        words = target / (name + ".error.json")
-        draft = target / f".{sha256(os.fsencode(name)).hexdigest()[:16]}.tmp"
-        with draft.open("w", encoding="utf-8", errors="backslashreplace") as out:
-            json.dump({"file": printable(name), **error}, out, ensure_ascii=False, indent=2)
-            out.write("\n")
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(words)
-        private = self._take(file)
-        if private is None:
+    def was_rejected(self, file: File) -> bool:
+        """Does a file of this name stand in rejected/?"""
+        return os.path.lexists(self.root / REJECTED / file.name)
+
+    def _set_aside(self, file: File, private: str, target: Path, words: Path) -> None:
+        try:
+            os.rename(private, target)  # noqa: PTH104
+            self._restless.pop(file.path, None)
+        except OSError:  # rejected/ on another disk, say: the file gets its own name back, if that is still free
             words.unlink()
-        else:
-            private.rename(target / name)
+            with suppress(OSError):
+                os.link(private, self._at(file.name), follow_symlinks=False)
+                os.unlink(private)  # noqa: PTH108
+            raise
 
-    def _take(self, file: File) -> Path | None:
+    def _take(self, file: File) -> str | None:
         """
         Move a file to a private name and look whether it is the one that was read. None: it isn't, or it has gone.
 
@@ -211,55 +259,37 @@ class Spool:
         finds like any other file that waits.
         """
         directory, name = os.path.split(file.path)
-        if TAKEN.match(name):
-            private = self.root / file.path
-        else:
-            private = self.root / directory / _shortened(f".taken-{file.inode}-", name)
-            if private.exists():  # left by a power cut, not yet taken: never overwrite it
-                private = self.root / directory / _shortened(f".taken-{file.inode}{file.mtime_ns}-", name)
+        private = file.path
+        if not TAKEN.match(name):
+            private = self._private_name(file, directory, name)
             try:
-                (self.root / file.path).rename(private)
+                os.rename(self._at(file.path), self._at(private))  # noqa: PTH104
             except FileNotFoundError:
                 return None
-        with contextlib.suppress(FileNotFoundError):
-            if _as_file(file.path, os.lstat(private)) == file:
-                return private
+        with suppress(FileNotFoundError):
+            if _as_file(file.path, os.lstat(self._at(private))) == file:
+                return self._at(private)
+            self._restless[private] = (file, time.monotonic() - QUIET_S)  # look at it at once
         return None
+
+    def _private_name(self, file: File, directory: str, name: str) -> str:
+        """A hidden name that is free: one that a power cut left there was not taken yet, and is never overwritten."""
+        number = file.inode
+        while True:
+            prefix = f".taken-{number}-"
+            stem = cut(name.removesuffix(".json"), NAME_MAX - len(prefix) - len(".json"))
+            private = _below(directory, f"{prefix}{stem}.json")
+            if not os.path.lexists(self._at(private)):
+                return private
+            number += 1
+
+    def _at(self, path: str) -> str:
+        return f"{self._prefix}/{path}"
+
+
+def _below(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
 
 
 def _as_file(path: str, seen: os.stat_result) -> File:
     return File(path, seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)
-
-
-def _hash(handle: int) -> str:
-    digest = sha256()
-    while chunk := os.read(handle, 1024 * 1024):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _free_name(directory: Path, name: str) -> str:
-    """NAME.json, or NAME-2.json, NAME-3.json …: never over one that is there. Room is left for `.error.json`."""
-    stem = name.removesuffix(".json")
-    number = 1
-    while True:
-        tail = ".json" if number == 1 else f"-{number}.json"
-        candidate = _cut(stem, NAME_MAX - len(tail) - len(".error.json")) + tail
-        if not os.path.lexists(directory / candidate):
-            return candidate
-        number += 1
-
-
-def _shortened(prefix: str, name: str) -> str:
-    return prefix + _cut(name.removesuffix(".json"), NAME_MAX - len(prefix) - len(".json")) + ".json"
-
-
-def _cut(name: str, length: int) -> str:
-    """At most so many bytes of a name, never half a character."""
-    raw = os.fsencode(name)
-    return name if len(raw) <= length else raw[:length].decode("utf-8", "ignore")
-
-
-def printable(name: str) -> str:
-    """A file name as text, whatever bytes it is made of."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

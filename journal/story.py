@@ -1,5 +1,6 @@
 """What the two books say, put together: documents with their state, one document's story, flags, the day's close."""
 
+import heapq
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -7,29 +8,14 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlite_utils import Database
 
 from journal import log
+from journal.document import NotJSON, parse
+from journal.known import CONFLICT
 
-STATES = ("waiting", "delivered", "cancelled", "refused", "held", "abandoned", "invalid")
-DOCUMENTS = ("sale", "redemption", "reversal", "return")
-FLAGS = (
-    "reversal_window_exceeded",
-    "reversal_too_late",
-    "redemption_refused",
-    "redemption_short",
-    "redemption_missing",
-    "doubtful",
-    "sale_refused",
-    "poison",
-    "conflict",
-    "invalid",
-    "sequence_gap",
-    "totals_mismatch",
-    "clock_skew",
-)
+PIECE = 2000  # documents read at a time: a reader that holds the books for longer keeps both programs from writing
 
 
 @contextmanager
@@ -54,16 +40,24 @@ def attach_delivery(db: sqlite3.Connection, delivery: Path) -> None:
         db.execute("CREATE TABLE delivery.log (seq INTEGER PRIMARY KEY, at, kind, about, external_id, facts, digest)")
         return
     log.open_book(delivery, "delivery", write=False).close()
-    db.execute("ATTACH ? AS delivery", (f"file:{quote(str(delivery.absolute()))}?mode=ro",))
+    db.execute("ATTACH ? AS delivery", (log.uri(delivery, "ro"),))
 
 
 def documents(db: Database, state: str | None = None, kind: str | None = None) -> Iterator[dict[str, Any]]:
-    """Documents in journal order, as `list` prints them."""
-    where = [f"{name} = :{name}" for name, value in (("state", state), ("kind", kind)) if value]
-    sql = "SELECT seq, kind, external_id, state, received_at, settled_at, omneo_id FROM documents"
-    if where:
-        sql += " WHERE " + " AND ".join(where)
-    return db.query(sql + " ORDER BY seq", {"state": state, "kind": kind})
+    """Documents in journal order, as `list` prints them. No book is held while the caller prints."""
+    where = [f" AND {name} = :{name}" for name, value in (("state", state), ("kind", kind)) if value]
+    sql = (
+        "SELECT seq, kind, external_id, state, received_at, settled_at, omneo_id FROM documents"
+        f" WHERE seq BETWEEN :low AND :high{''.join(where)} ORDER BY seq"
+    )
+    for low, high in _pieces(db):
+        yield from list(db.query(sql, {"low": low, "high": high, "state": state, "kind": kind}))
+
+
+def _pieces(db: Database) -> Iterator[tuple[int, int]]:
+    """The journal from its first entry to its head, in short pieces."""
+    last = log.head(db.conn)[0]
+    return ((low, min(low + PIECE - 1, last)) for low in range(1, last + 1, PIECE))
 
 
 def find(db: Database, name: str) -> dict[str, Any]:
@@ -79,31 +73,45 @@ def find(db: Database, name: str) -> dict[str, Any]:
 
 
 def show(db: Database, name: str) -> dict[str, Any]:
-    """One document's whole story."""
+    """One document's whole story. Others that came under its external_id are named, with their flags."""
     document = find(db, name)
     seq = document["seq"]
-    others = []
+    others: list[dict[str, Any]] = []
     if document["external_id"] is not None:
-        query = "SELECT seq FROM documents WHERE external_id = ? AND seq <> ? ORDER BY seq"
-        others = [row["seq"] for row in db.query(query, [document["external_id"], seq])]
-    flags = list(db.query("SELECT * FROM flags WHERE about = ? ORDER BY raised_at, id", [seq]))
-    for other in others:
-        flags += db.query("SELECT * FROM flags WHERE about = ? ORDER BY raised_at, id", [other])
-    history = [
-        {"at": row["at"], "book": row["book"], "seq": row["seq"], "what": row["kind"], **json.loads(row["facts"])}
-        for row in db.query("SELECT * FROM history WHERE about = ? ORDER BY at, book DESC, seq", [seq])
+        query = (
+            "SELECT seq, received_at, json_extract(facts, '$.reason') AS reason FROM documents"
+            " WHERE external_id = ? AND seq <> ? ORDER BY seq"
+        )
+        others = list(db.query(query, [document["external_id"], seq]))
+    flags = [
+        _flag(row)
+        for one in (seq, *(other["seq"] for other in others))
+        for row in db.query("SELECT * FROM flags WHERE about = ? ORDER BY raised_at, length(id), id", [one])
     ]
-    history += [{"at": None, "book": "journal", "seq": other, "what": "conflicting"} for other in others]
+    history = _history(db, seq)
+    for other in others:
+        what = "conflicting" if other["reason"] == CONFLICT else "invalid"
+        history.append({"at": other["received_at"], "book": "journal", "seq": other["seq"], "what": what})
     body = db.execute("SELECT bytes FROM body WHERE seq = ?", [seq]).fetchone()
-    return document | {"body": _body(body), "flags": [_flag(row) for row in flags], "history": history}
+    return document | {"body": _body(body), "flags": flags, "history": history}
+
+
+def _history(db: Database, seq: int) -> list[dict[str, Any]]:
+    """Every entry about a document. Each book keeps its own order, even where the clock was set back between two."""
+    query = "SELECT seq, at, kind, facts FROM {}.log WHERE about = ? ORDER BY seq"
+    begin = list(db.query("SELECT seq, at, kind, facts FROM main.log WHERE seq = ?", [seq]))
+    ours = [row | {"book": "journal"} for row in begin + list(db.query(query.format("main"), [seq]))]
+    theirs = [row | {"book": "delivery"} for row in db.query(query.format("delivery"), [seq])]
+    return [
+        {"at": row["at"], "book": row["book"], "seq": row["seq"], "what": row["kind"], **json.loads(row["facts"])}
+        for row in heapq.merge(ours, theirs, key=lambda row: str(row["at"]))
+    ]
 
 
 def _body(row: tuple[bytes] | None) -> Any:
     """The document as JSON when it is JSON (numbers as Decimal, exactly), else its text."""
     if row is None:
         return None
-    from journal.document import NotJSON, parse
-
     try:
         return parse(row[0])
     except NotJSON:
@@ -113,7 +121,7 @@ def _body(row: tuple[bytes] | None) -> Any:
 def flags(db: Database, *, every: bool = False) -> Iterator[dict[str, Any]]:
     """Open flags, or every flag, in the order in which they were raised."""
     view = "flags" if every else "flags_open"
-    return (_flag(row) for row in db.query(f"SELECT * FROM {view} ORDER BY raised_at, id"))
+    return (_flag(row) for row in list(db.query(f"SELECT * FROM {view} ORDER BY raised_at, length(id), id")))
 
 
 def _flag(row: dict[str, Any]) -> dict[str, Any]:
@@ -144,15 +152,12 @@ def resolution(db: Database, flag_id: str, by: str, note: str) -> log.Entry:
 
 def close(db: Database) -> dict[str, int]:
     """What stands between a till and the end of its day: all zero when the day can be closed."""
-    states = dict(db.execute("SELECT state, count(*) FROM documents WHERE state IN ('waiting', 'held') GROUP BY 1"))
-    named = dict(db.execute("SELECT flag, count(*) FROM flags_open GROUP BY 1"))
-    missing = db.execute(
-        "SELECT coalesce(sum(json_extract(detail, '$.to') - json_extract(detail, '$.from') + 1), 0)"
-        " FROM flags_open WHERE flag = 'sequence_gap'"
-    ).fetchone()[0]
-    return {
-        "waiting": states.get("waiting", 0),
-        "held": states.get("held", 0),
-        "missing": missing,
-        "open_flags": sum(named.values()),
-    }
+    states = {"waiting": 0, "held": 0}
+    for piece in _pieces(db):
+        query = "SELECT state, count(*) FROM documents WHERE seq BETWEEN ? AND ? AND state IN ('waiting', 'held')"
+        for state, count in db.execute(query + " GROUP BY state", piece).fetchall():
+            states[state] += count
+    opened = list(flags(db))
+    gaps = [flag["detail"] for flag in opened if flag["flag"] == "sequence_gap"]
+    missing = sum(int(gap["to"]) - int(gap["from"]) + 1 for gap in gaps)
+    return states | {"missing": missing, "open_flags": len(opened)}

@@ -1,108 +1,189 @@
 """
-Walk a book from its first entry and say what doesn't fit. Never raises for anything a hand can have done to the file.
+Walk both books from their first entries and say what doesn't fit. Never raises for anything a hand can have done.
 
-`problems` is empty for a sound book. Each problem names the book, the entry and what is wrong with it.
+Each problem names the book, the entry and what is wrong with it (entry 0: the file as a whole). What can't be read
+this moment is no finding: that is log.NotNow. Books are read in short pieces, so that nobody has to wait for us.
 """
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from importlib.resources import files
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from journal import chain, log
+from schemas import KINDS
 
-PIECE = 2000  # entries read at a time: no lock is held longer than that takes
-COLUMNS = "log.seq, at, kind, about, external_id, facts, body_hash, digest, body.salt, body.bytes, body.seq"
-DOCUMENTS = {"sale", "redemption", "reversal", "return", "invalid"}
+PIECE = 2000  # entries read at a time …
+PIECE_BYTES = 8 * 1024 * 1024  # … and bytes of bodies, for our own memory's sake
+DOCUMENTS = frozenset({*KINDS, "invalid"})
+VOUCHING = frozenset({"created", "opened", "turn"})  # entries that say what the other book's head was
+SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
+ENTRIES = (
+    "SELECT log.seq, at, kind, about, external_id, facts, body_hash, digest, body.salt, body.bytes"
+    " FROM log NOT INDEXED LEFT JOIN body ON body.seq = log.seq WHERE log.seq > ? ORDER BY log.seq LIMIT ?"
+)
+# What the programs look for by index must be in the index: else a repeat would be taken for something new.
+UNINDEXED = (
+    "SELECT e.seq FROM log AS e NOT INDEXED WHERE e.seq BETWEEN ? AND ? AND (external_id IS NOT NULL AND about IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM log AS i INDEXED BY log_external_id"
+    " WHERE i.external_id = e.external_id AND i.about IS NULL AND i.seq = e.seq) OR about IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM log AS i INDEXED BY log_about WHERE i.about = e.about AND i.seq = e.seq))"
+)
 
-Problem = dict[str, Any]
+Row = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Book:
+    """One book, and what the walk has found so far."""
+
+    path: Path
+    name: str
+    seq: int = 0  # of the last entry seen
+    digest: bytes = chain.ZERO
+    broken: bool = False  # it can't be read to its end, which has been said
+    born: int = 0  # a delivery book: the journal's head when it was created
+    claims: list[tuple[int, int, str]] = field(default_factory=list)  # (entry, seq and digest of the other book's head)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def found(self, seq: int, what: str) -> None:
+        """Note a problem."""
+        self.problems.append({"book": self.name, "seq": seq, "what": what})
 
 
 def verify(journal: Path, delivery: Path) -> dict[str, Any]:
     """Both books (the second if it is there), as `omneo-journal verify --json` prints it."""
-    problems: list[Problem] = []
-    head, heads = _walk(journal, "journal", problems)
-    result: dict[str, Any] = {"ok": False, "entries": head[0], "head": head[1].hex()}
-    result["delivery"] = {"entries": 0, "head": None}
+    ours, theirs = Book(journal, "journal"), Book(delivery, "delivery")
+    _reading(ours, lambda db: _walk(ours, db))
+    second: dict[str, Any] = {"entries": 0, "head": None}
     if delivery.exists():
-        second, vouched = _walk(delivery, "delivery", problems)
-        result["delivery"] = {"entries": second[0], "head": second[1].hex()}
-        problems += _agree(journal, vouched, "journal")
-        problems += _agree(delivery, heads, "delivery")
-        problems += _about(journal, delivery)
-    return result | {"ok": not problems, "problems": problems}
+        _reading(theirs, lambda db: _walk(theirs, db))
+        second = {"entries": theirs.seq, "head": theirs.digest.hex()}
+        # What the journal said before this delivery book was begun was about an earlier one, which was lost.
+        told = [claim for claim in ours.claims if claim[0] > theirs.born]
+        _reading(theirs, lambda db: _agrees(theirs, db, told))
+        _reading(ours, lambda db: _agrees(ours, db, theirs.claims))
+        _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs, db, first)))
+    problems = ours.problems + theirs.problems
+    first = {"ok": not problems, "entries": ours.seq, "head": ours.digest.hex()}
+    return first | {"delivery": second, "problems": problems}
 
 
-Heads = list[tuple[int, int, str]]  # (entry that vouches, seq in the other book, digest there in hex)
-
-
-def _walk(path: Path, book: str, problems: list[Problem]) -> tuple[tuple[int, bytes], Heads]:
-    """Walk one book; returns its head and what it says of the other book's head."""
-    heads: Heads = []
-    at = (0, chain.ZERO)
+def _reading(book: Book, act: Callable[[sqlite3.Connection], None]) -> None:
+    """Do something with a book, open; what keeps it from being read is a finding, or NotNow."""
+    if book.broken:
+        return
+    book.broken = True
     try:
-        db = log.open_book(path, book, write=False)
-    except log.NotNow:
-        raise
-    try:
-        problems += _schema(db, book)
-        for row in _entries(db):
-            seq, digest = row[0], row[7]
-            for what in _entry(row, at):
-                problems.append({"book": book, "seq": seq, "what": what})
-            heads += _vouches(row)
-            at = (seq, digest if isinstance(digest, bytes) else chain.ZERO)
-        problems += [{"book": book, "seq": seq, "what": what} for seq, what in _strays(db)]
+        with closing(log.open_book(book.path, book.name, write=False)) as db:
+            db.text_factory = _text
+            act(db)
+        book.broken = False
+    except log.Damaged as damage:
+        book.found(0, str(damage))
     except sqlite3.OperationalError as error:
-        known = log.reading_failed(error, path)
+        known = log.reading_failed(error, book.path)
         if isinstance(known, log.NotNow):
             raise known from error
-        problems.append({"book": book, "seq": at[0] + 1, "what": f"can't be read: {error}"})
-    except sqlite3.DatabaseError as error:
-        problems.append({"book": book, "seq": at[0] + 1, "what": f"the file is damaged: {error}"})
-    finally:
-        db.close()
-    return at, heads
+        book.found(book.seq + 1, f"can't be read from here on: {error}")
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite may quote bytes that are no text
+        words = str(error) if isinstance(error, sqlite3.Error) else "malformed text"
+        book.found(book.seq + 1, f"the file is damaged here: {words}")
 
 
-def _entries(db: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-    """All rows in order, a piece at a time."""
-    last = -(2**63)
+def _text(raw: bytes) -> str | bytes:
+    """Text that isn't UTF-8 is not text, and `_is_entry` says so."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _walk(book: Book, db: sqlite3.Connection) -> None:
+    """Every entry, from the first to the last."""
+    if not _schema(book, db):
+        return
+    sound = not book.problems
+    for piece in _pieces(db):
+        low = book.seq
+        for row in piece:
+            _entry(book, row)
+        if sound:
+            for (seq,) in db.execute(UNINDEXED, (low, book.seq)):
+                book.found(seq, "an index does not hold this entry, so that our own programs overlook it")
+    if book.seq == 0:
+        book.found(0, "there is no entry in it")
+    _strays(book, db)
+
+
+def _schema(book: Book, db: sqlite3.Connection) -> bool:
+    """Tables, triggers and indexes must be ours, to the letter. False: there is nothing that could be walked."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as ideal:
+        log.lay_tables(ideal)
+        ours = set(ideal.execute(SCHEMA))
+    theirs = set(db.execute(SCHEMA))
+    for kind, name, *_ in sorted(ours - theirs, key=str):
+        book.found(0, f"the {kind} {name} is missing or altered")
+    for kind, name, *_ in sorted(theirs - ours, key=str):
+        book.found(0, f"the {kind} {name} does not belong here as it is")
+    tables = {name for kind, name, _, sql in theirs if kind == "table" and str(sql).startswith("CREATE TABLE")}
+    return {"log", "body"} <= tables
+
+
+def _pieces(db: sqlite3.Connection) -> Iterator[list[Row]]:
+    """All rows in order. Where SQLite stumbles, one at a time, so that what can be read is, and the place is known."""
+    last, most = -(2**63), PIECE
     while True:
-        piece = db.execute(
-            f"SELECT {COLUMNS} FROM log NOT INDEXED LEFT JOIN body ON body.seq = log.seq"
-            " WHERE log.seq > ? ORDER BY log.seq LIMIT ?",
-            (last, PIECE),
-        ).fetchall()
+        piece: list[Row] = []
+        try:
+            with closing(db.execute(ENTRIES, (last, most))) as rows:
+                size = 0
+                for row in rows:
+                    piece.append(row)
+                    size += len(row[9] or b"") if isinstance(row[9], bytes) else 0
+                    if size > PIECE_BYTES:
+                        break
+        except (sqlite3.Error, UnicodeDecodeError):
+            if most == 1:
+                raise
+            most = 1
+            continue
         if not piece:
             return
-        yield from piece
+        yield piece
         last = piece[-1][0]
 
 
-def _entry(row: tuple[Any, ...], before: tuple[int, bytes]) -> Iterator[str]:
+def _entry(book: Book, row: Row) -> None:
     """What is wrong with one entry, given the one before it."""
-    seq, at, kind, about, external_id, facts, body_hash, digest, salt, body, _ = row
-    if seq != before[0] + 1:
-        yield f"entries {before[0] + 1} to {seq - 1} are missing" if seq > before[0] else "out of order"
-    if not isinstance(digest, bytes) or not _is_row(row):
-        yield "a column holds what no entry holds"
+    seq, _, kind, _, _, facts, body_hash, digest, salt, body = row
+    if not _is_entry(row):
+        book.seq = seq if isinstance(seq, int) else book.seq + 1
+        book.digest = digest if isinstance(digest, bytes) else chain.ZERO
+        book.found(book.seq, "a column holds what no entry holds")
         return
-    if chain.link(before[1], chain.Row(seq, at, kind, about, external_id, facts, body_hash)) != digest:
-        yield "the digest does not fit: this entry or the one before it was altered"
-    if (body is None) != (body_hash is None) and body is not None:
-        yield "there is a body that the entry knows nothing of"
-    elif isinstance(body, bytes) and isinstance(salt, bytes) and chain.body_hash(salt, body) != body_hash:
-        yield "the body was altered"
-    if kind == "created" and seq != 1:
-        yield "the book was begun a second time"
+    if seq != book.seq + 1:
+        missing = f"entries {book.seq + 1} to {seq - 1} are missing" if seq > book.seq else "no entry has such a number"
+        book.found(seq, missing)
+    if chain.link(book.digest, chain.Row(*row[:7])) != digest:
+        book.found(seq, "the digest does not fit: this entry was altered, or the one before it")
+    if body is not None and not (isinstance(body, bytes) and isinstance(salt, bytes)):
+        book.found(seq, "the body is no bytes")
+    elif body is not None and chain.body_hash(salt, body) != body_hash:
+        book.found(seq, "the body was altered" if body_hash else "there is a body that the entry knows nothing of")
+    if (kind == "created") != (seq == 1):
+        book.found(seq, "a book begins with the entry that created it, and has only one of that kind")
+    book.seq, book.digest = seq, digest
+    if kind in VOUCHING:
+        _vouches(book, seq, facts)
 
 
-def _is_row(row: tuple[Any, ...]) -> bool:
-    """Only what `schema.sql` lets in."""
-    seq, at, kind, about, external_id, facts, body_hash = row[:7]
+def _is_entry(row: Row) -> bool:
+    """Only what the tables of `schema.sql` let in."""
+    seq, at, kind, about, external_id, facts, body_hash, digest = row[:8]
     return (
         isinstance(seq, int)
         and isinstance(at, str)
@@ -111,88 +192,55 @@ def _is_row(row: tuple[Any, ...]) -> bool:
         and isinstance(external_id, str | None)
         and isinstance(facts, str)
         and isinstance(body_hash, bytes | None)
+        and isinstance(digest, bytes)
     )
 
 
-def _vouches(row: tuple[Any, ...]) -> Heads:
-    """An `opened` or `turn` entry says what the other book's head was when it was written."""
-    if row[2] not in {"opened", "turn"} or not isinstance(row[5], str):
-        return []
+def _vouches(book: Book, seq: int, facts: str) -> None:
+    """Note what this entry says of the other book's head."""
     try:
-        other = json.loads(row[5]).get("other_book")
-        return [(row[0], int(other["entries"]), str(other["head"]))] if other else []
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return []
+        other = json.loads(facts).get("other_book")
+        entries, head = (other["entries"], other["head"]) if other else (0, "")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return
+    if isinstance(entries, int) and 0 < entries < 2**63:
+        book.claims.append((seq, entries, str(head)))
+        if seq == 1:
+            book.born = entries
 
 
-def _agree(path: Path, heads: Heads, book: str) -> list[Problem]:
-    """Does a book still hold what the other book saw at its head?"""
-    db = log.open_book(path, book, write=False)
-    try:
-        problems = []
-        for _, seq, digest in heads:
-            row = db.execute("SELECT digest FROM log WHERE seq = ?", (seq,)).fetchone()
-            if seq and (row is None or row[0] != bytes.fromhex(digest)):
-                what = "the other book saw another entry here: this one was rewritten or its end was cut off"
-                problems.append({"book": book, "seq": seq, "what": what})
-        return problems[:1]
-    except (sqlite3.DatabaseError, ValueError) as error:
-        return [{"book": book, "seq": 0, "what": f"can't be compared with the other book: {error}"}]
-    finally:
-        db.close()
-
-
-def _about(journal: Path, delivery: Path) -> list[Problem]:
-    """Whatever the delivery book says, it says about a document that the journal holds."""
-    db = log.open_book(delivery, "delivery", write=False)
-    try:
-        from journal.story import attach_delivery  # the same attachment, seen from the journal
-
-        db.close()
-        db = log.open_book(journal, "journal", write=False)
-        attach_delivery(db, delivery)
-        rows = db.execute(
-            "SELECT min(d.seq), d.about FROM delivery.log AS d LEFT JOIN main.log AS j ON j.seq = d.about"
-            " WHERE d.about IS NOT NULL AND (j.seq IS NULL OR j.about IS NOT NULL) GROUP BY d.about"
-        )
-        return [
-            {"book": "delivery", "seq": seq, "what": f"speaks of entry {about}, which is no document of this journal"}
-            for seq, about in rows
-        ]
-    except sqlite3.DatabaseError:
-        return []  # the walk has said it
-    finally:
-        db.close()
-
-
-def _strays(db: sqlite3.Connection) -> list[tuple[int, str]]:
+def _strays(book: Book, db: sqlite3.Connection) -> None:
     """Bodies without an entry, and documents whose body is gone without a word."""
-    gone = db.execute(
+    gone = (
         "SELECT log.seq FROM log LEFT JOIN body ON body.seq = log.seq"
-        " WHERE body_hash IS NOT NULL AND body.seq IS NULL AND NOT EXISTS ("
+        " WHERE log.seq BETWEEN ? AND ? AND body_hash IS NOT NULL AND body.seq IS NULL AND NOT EXISTS ("
         "SELECT 1 FROM log AS why WHERE why.about = log.seq AND why.kind IN ('redaction', 'archived'))"
     )
-    found = [(row[0], "the body is gone, and no entry says why") for row in gone]
-    lost = db.execute("SELECT seq FROM body WHERE seq NOT IN (SELECT seq FROM log)")
-    return found + [(row[0], "there is a body without an entry") for row in lost]
+    lost = "SELECT seq FROM body WHERE seq BETWEEN ? AND ? AND seq NOT IN (SELECT seq FROM log)"
+    for low in range(1, book.seq + 1, PIECE):
+        for (seq,) in db.execute(gone, (low, min(low + PIECE - 1, book.seq))):
+            book.found(seq, "the body is gone, and no entry says why")
+        for (seq,) in db.execute(lost, (low, min(low + PIECE - 1, book.seq))):
+            book.found(seq, "there is a body without an entry")
+    for (seq,) in db.execute("SELECT seq FROM body WHERE seq < 1 OR seq > (SELECT max(seq) FROM log) LIMIT 100"):
+        book.found(seq, "there is a body without an entry")
 
 
-def _schema(db: sqlite3.Connection, book: str) -> list[Problem]:
-    """Tables, triggers and indexes must be ours, to the letter."""
-    ours = {_flat(statement) for statement in log.statements((files("journal") / "schema.sql").read_text())}
-    theirs = {
-        _flat(row[0])
-        for row in db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'")
-    }
-    found = []
-    for statement in sorted(ours - theirs):
-        found.append({"book": book, "seq": 0, "what": f"missing or altered: {statement[:60]}"})
-    for statement in sorted(theirs - ours):
-        found.append({"book": book, "seq": 0, "what": f"does not belong here: {statement[:60]}"})
-    return found
+def _agrees(book: Book, db: sqlite3.Connection, claims: list[tuple[int, int, str]]) -> None:
+    """Does a book still hold what the other one saw at its head? The first difference says it all."""
+    for entry, seq, digest in claims:
+        row = db.execute("SELECT digest FROM log WHERE seq = ?", (seq,)).fetchone()
+        if row is None or not isinstance(row[0], bytes) or row[0].hex() != digest:
+            words = f"entry {entry} of the other book saw another one here: it was rewritten, or the end was cut off"
+            book.found(seq, words)
+            return
 
 
-def _flat(sql: str) -> str:
-    """A statement without comments and layout, as a comparison needs it."""
-    lines = (line.split("--")[0] for line in sql.splitlines())
-    return " ".join(" ".join(lines).split()).rstrip(";").strip()
+def _abouts(book: Book, db: sqlite3.Connection, journal: sqlite3.Connection) -> None:
+    """Whatever the delivery book says, it says about a document that the journal holds."""
+    for low in range(1, book.seq + 1, PIECE):
+        query = "SELECT seq, about FROM log WHERE seq BETWEEN ? AND ? AND about IS NOT NULL"
+        for seq, about in db.execute(query, (low, low + PIECE - 1)).fetchall():
+            row = journal.execute("SELECT kind, about FROM log WHERE seq = ?", (about,)).fetchone()
+            if row is None or row[0] not in DOCUMENTS or row[1] is not None:
+                book.found(seq, f"speaks of entry {about}, which is no document of this journal")

@@ -28,7 +28,8 @@ LEFT JOIN delivery.log AS s ON s.seq = (
     SELECT max(last.seq) FROM delivery.log AS last
     WHERE last.about = d.seq
       AND last.kind IN ('delivered', 'refused', 'held', 'cancelled', 'abandoned', 'released'))
-WHERE d.kind IN ('sale', 'redemption', 'reversal', 'return', 'invalid');
+WHERE d.kind IN ('sale', 'redemption', 'reversal', 'return', 'invalid')
+  AND d.about IS NULL;
 
 -- Everything that must or had to be known about a document: J… was raised by the journal, D… by the forwarder.
 CREATE TEMP VIEW flags AS

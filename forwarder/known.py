@@ -1,0 +1,101 @@
+"""What both books know of a redemption and of the documents that name it: a reversal, a return, a sale. Reads only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from forwarder.books import OURSELVES, SETTLED, Books, Document
+from forwarder.window import Instant, Made
+from journal.check import names
+from journal.document import local_time
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """A redemption that Omneo made, and when, as far as anybody can tell."""
+
+    omneo_id: str
+    made: Made
+    total: Decimal | None = None  # what it was worth; None: ask Omneo
+    benefit: bool = False
+
+
+def named_by(document: Document) -> str | None:
+    """The redemption that a document names."""
+    return names(document.kind, document.content)
+
+
+def naming(books: Books, name: str, kind: str) -> list[tuple[Document, str]]:
+    """Documents of a kind that name this redemption, with their state."""
+    rows = books.journal.execute(
+        "SELECT seq FROM log WHERE json_extract(facts, '$.names') = ? AND kind = ? ORDER BY seq", (name, kind)
+    ).fetchall()
+    found = [books.document(seq) for (seq,) in rows]
+    return [(document, books.state(document.seq)) for document in found if document is not None]
+
+
+def released_by_hand(books: Books, seq: int) -> bool:
+    """Is it waiting because a person said so?"""
+    last = [(kind, facts) for _, _, kind, facts in books.history(seq) if kind in {*SETTLED, "released"}][-1:]
+    return bool(last) and last[0][0] == "released" and last[0][1].get("by") != OURSELVES
+
+
+def waits_for(books: Books, seq: int, name: str) -> bool:
+    """Was a document held only until this redemption is no longer doubtful?"""
+    held = [facts for _, _, kind, facts in books.history(seq) if kind == "held"][-1:]
+    return bool(held) and held[0].get("until") == name
+
+
+def redemption(books: Books, name: str) -> tuple[Document | None, str]:
+    """The redemption that a name means, with its state: a document's, or `never came`, `online`, `doubtful`."""
+    if name.startswith("omneo:"):
+        return None, "online"
+    document = books.by_external_id(name.removeprefix("external:"))
+    if document is None or document.kind != "redemption":
+        return None, "never came"
+    state = books.state(document.seq)
+    return document, "doubtful" if state == "held" and books.attempted(document.seq) else state
+
+
+def reversing(books: Books, name: str) -> bool:
+    """Has a redemption been reversed, or may it have been, or is it about to be?"""
+    return any(
+        state in {"waiting", "delivered"} or books.attempted(document.seq)
+        for document, state in naming(books, name, "reversal")
+    )
+
+
+def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeemed:
+    """A redemption that Omneo has: from the delivery book, or from what the document says of one made online."""
+    if name.startswith("omneo:"):
+        created = None
+        if naming is not None and naming.content.get("redeemed_at") is not None:
+            created = local_time(naming.content["redeemed_at"], naming.content["timezone"])
+        benefit = naming is not None and naming.content.get("count") is not None
+        return Redeemed(name.removeprefix("omneo:"), Made(created_at=created), benefit=benefit)
+    document = books.by_external_id(name.removeprefix("external:"))
+    assert document is not None
+    books.flush()
+    history = books.history(document.seq)
+    facts = next(facts for _, _, kind, facts in reversed(history) if kind == "delivered")
+    attempt = next(((at, facts) for _, at, kind, facts in history if kind == "attempt"), None)
+    left = None
+    if attempt is not None and not books.lost(document):
+        left = Instant(attempt[1]["boot"], attempt[1]["since_boot_s"], datetime.fromisoformat(attempt[0]))
+    made = Made(left, _moment(facts.get("created_at")), _moment(facts.get("date")))
+    total = Decimal(facts["total"]) if facts.get("total") is not None else None
+    return Redeemed(str(facts["omneo_id"]), made, total, document.content.get("benefit_id") is not None)
+
+
+def redeemed_since(books: Books, seq: int) -> frozenset[str]:
+    """Omneo's ids of what was delivered since a document's first attempt: none of them can be this document."""
+    books.flush()
+    first = books.delivery.execute("SELECT min(seq) FROM log WHERE about = ? AND kind = 'attempt'", (seq,)).fetchone()
+    rows = books.delivery.execute(
+        "SELECT json_extract(facts, '$.omneo_id') FROM log WHERE seq > ? AND kind = 'delivered'", (first[0] or 0,)
+    )
+    return frozenset(str(omneo_id) for (omneo_id,) in rows) if first[0] else frozenset()
+
+
+def _moment(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None

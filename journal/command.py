@@ -1,0 +1,118 @@
+"""What the two command lines share: options, output for machines and for people, and how an error ends a program."""
+
+import os
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+from pathlib import Path
+from sqlite3 import SQLITE_IOERR, DatabaseError, OperationalError
+from typing import Any, NoReturn
+
+import click
+
+from journal import log
+
+MAX_BYTES = 1024 * 1024
+
+Command = Callable[..., Any]
+
+
+def journal_option(command: Command) -> Command:
+    """`--db`: the journal."""
+    return click.option("--db", envvar="OMNEO_JOURNAL_DB", type=Path, required=True, help="The journal (SQLite).")(
+        command
+    )
+
+
+def delivery_option(command: Command) -> Command:
+    """`--delivery`: the delivery book."""
+    return click.option(
+        "--delivery",
+        envvar="OMNEO_DELIVERY_DB",
+        type=Path,
+        help="The delivery book (SQLite). Default: delivery.db beside the journal.",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: for machines."""
+    return click.option("--json", "as_json", is_flag=True, help="For machines.")(command)
+
+
+def max_bytes_option(command: Command) -> Command:
+    """`--max-bytes`: the largest file taken."""
+    return click.option(
+        "--max-bytes",
+        envvar="OMNEO_JOURNAL_MAX_BYTES",
+        type=click.IntRange(min=1),
+        default=MAX_BYTES,
+        show_default=True,
+        help="Largest file taken.",
+    )(command)
+
+
+def beside(db: Path, delivery: Path | None) -> Path:
+    """Where the delivery book is."""
+    return delivery or db.parent / "delivery.db"
+
+
+def encode(value: Any, *, indent: bool = False) -> str:
+    """JSON with every number as the till wrote it."""
+    import msgspec
+
+    raw = msgspec.json.Encoder(decimal_format="number").encode(value)
+    return (msgspec.json.format(raw) if indent else raw).decode()
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    click.echo(encode(value))
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what to do, on stderr, and end."""
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def program(group: click.Group) -> NoReturn:
+    """Run a command line: every error an operator can cause is a sentence and an exit code (contract, section 1)."""
+    os.umask(os.umask(0o027) | 0o027)
+    if isinstance(sys.stdout, TextIOWrapper):  # JSON is UTF-8 whatever the locale; no name stops a list
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
+        with group.make_context(Path(sys.argv[0]).name, sys.argv[1:]) as context:
+            group.invoke(context)
+        sys.exit(0)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        fail("Stopped.", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (log.Unusable, log.NotNow, log.NoSuch, OSError, DatabaseError) as error:
+        fail(*verdict(error))
+
+
+def verdict(error: Exception) -> tuple[str, int]:
+    """What to tell the operator, and the exit code."""
+    if isinstance(error, OSError):
+        error = log.system_failed(error, Path(error.filename or "A file"))
+    if isinstance(error, log.NotNow):
+        return str(error), 75
+    if isinstance(error, log.NoSuch):
+        return str(error), 1
+    if isinstance(error, OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_IOERR:
+        return f"The disk fails: {error}. Look at the system's log; nothing was taken that is not on disk.", 75
+    if isinstance(error, DatabaseError):
+        return f"A book can't be read: {error}. Run omneo-journal verify; keep the file, and restore a backup.", 78
+    return str(error), 78
+
+
+def plain(text: str) -> str:
+    """Text that a terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,137 @@
+"""What every measurement stands on: sales of about 2 KB, a place with a spool and books, and programs to run there."""
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAIVE = Path(__file__).with_name("naive.py")
+
+
+def sale(number: int) -> bytes:
+    """A sale of about 2 KB, as a till writes it."""
+    lines = [
+        {
+            "name": f"Linen Shirt, colour {line}",
+            "sku": f"LIN-{number % 997:03d}-{line}",
+            "quantity": 1,
+            "price_current": 19.95,
+            "price_sell": 19.95,
+            "price_original": 24.95,
+            "price_tax": 1.81,
+            "product_variant_id": 333000 + line,
+            "meta": {"barcode": f"93{number:09d}{line}", "department": "Menswear"},
+        }
+        for line in range(7)
+    ]
+    document = {
+        "kind": "sale",
+        "external_id": f"MEL01-T{number % 4}-{number:07d}",
+        "terminal": f"MEL01-T{number % 4}",
+        "sequence": number // 4,
+        "total": 139.65,
+        "transacted_at": "2025-06-15 14:32:00",
+        "timezone": "Australia/Melbourne",
+        "location_id": "MEL01",
+        "staff_id": 1993,
+        "receipt_ref": f"R{number:07d}",
+        "payments": ["EFTPOS"],
+        "items": lines,
+    }
+    if number % 2:
+        document |= {"profile_id": "jane@example.com", "profile_id_handle": "email"}
+    return json.dumps(document).encode()
+
+
+class Shop:
+    """A spool, two books, and our programs and the naive one over them, each a real process."""
+
+    def __init__(self, root: Path) -> None:
+        self.spool, self.journal, self.naive = root / "spool", root / "journal.db", root / "naive.db"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("OMNEO_")}
+        self.env |= {"OMNEO_JOURNAL_DB": str(self.journal), "OMNEO_JOURNAL_SPOOL": str(self.spool)}
+        self.env |= {"OMNEO_TOKEN": "sandbox"}
+        self.run(self.command("journal", "init"))
+
+    def command(self, package: str, *arguments: str) -> list[str]:
+        """One of our programs."""
+        return [sys.executable, "-P", "-c", f"from {package}.cli import main; main()", *arguments]
+
+    def run(self, command: list[str]) -> float:
+        """Seconds from the start of a process until it has ended, well."""
+        began = time.perf_counter()
+        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def daemon(self, package: str, *arguments: str) -> Iterator[None]:
+        """One of our programs until the block ends; it runs once it has said so."""
+        command = self.command(package, *arguments)
+        with subprocess.Popen(command, env=self.env, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            while b'"ready"' not in (line := process.stderr.readline()):
+                if not line:
+                    raise RuntimeError(f"{package} did not start")
+            try:
+                yield
+            finally:
+                process.terminate()
+
+    def fill(self, numbers: range) -> None:
+        """So many files wait in the spool, oldest first, and the disk is quiet again."""
+        for number in numbers:
+            (self.spool / f"sale-{number:07d}.json").write_bytes(sale(number))
+        os.sync()
+
+    def drop(self, number: int) -> Path:
+        """One file by rename, as the contract asks."""
+        path = self.spool / f"sale-{number:07d}.json"
+        draft = path.with_name(f".{path.name}")
+        draft.write_bytes(sale(number))
+        draft.rename(path)
+        return path
+
+
+@contextlib.contextmanager
+def shop(directory: Path | None = None) -> Iterator[Shop]:
+    """A new place, gone at the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as root:
+        yield Shop(Path(root))
+
+
+class Omneo:
+    """The sandbox in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str) -> None:
+        self.process, self.url, self.host = process, url, url.split("/")[2]
+        self.line = http.client.HTTPConnection(self.host, timeout=60)
+
+    def desk(self, method: str, route: str) -> Any:
+        """One request to its control desk."""
+        self.line.request(method, f"/_sandbox{route}")
+        raw = self.line.getresponse().read()
+        return json.loads(raw) if raw else None
+
+    @property
+    def sales(self) -> int:
+        """How many it holds."""
+        return int(self.desk("GET", "/counts")["transactions"])
+
+
+@contextlib.contextmanager
+def omneo() -> Iterator[Omneo]:
+    """The sandbox until the block ends."""
+    code = "from forwarder.sandbox.serve import serve; serve(0, announce=lambda url: print(url, flush=True))"
+    with subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield Omneo(process, process.stdout.readline().decode().strip())
+        finally:
+            process.terminate()

@@ -1,0 +1,18 @@
+"""Fixtures of all rooms."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from standin import listen, omneo, open_place, sandbox, store, token
+from tills import Shop
+
+__all__ = ["listen", "omneo", "open_place", "sandbox", "shop", "store", "token"]  # fixtures of the forwarder's tests
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """An empty spool and a new journal."""
+    new = Shop(tmp_path / "shop")
+    yield new
+    new.book.close()

@@ -1,0 +1,137 @@
+"""
+Bugs to plant, each a few lines over the real program: a campaign that doesn't find them is worth nothing.
+
+    python tests/planted.py BUG journal|forwarder ARGUMENTS…    runs that program with the bug in it
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def blind() -> None:
+    """Never asks before a resend, and creates instead of upserting."""
+    from forwarder import omneo, replay
+
+    upsert = omneo.sale
+
+    def create(*arguments: Any) -> Any:
+        method, _, body = upsert(*arguments)
+        return method, "/transactions", body
+
+    omneo.sale = create
+    replay.look_up = lambda *_: None
+
+
+def gullible() -> None:
+    """Takes any 2xx for a delivery."""
+    from forwarder import omneo, outcome, replay
+
+    def deliver_sale(run: Any, document: Any) -> Any:
+        answer = run.link.ask(omneo.sale(document.content, run.policy.system))
+        if answer.status is not None and 200 <= answer.status < 300:
+            return outcome.Outcome("delivered", facts={"omneo_id": answer.data.get("id")})
+        if outcome.meaning(answer) == "no":
+            return replay.refused(run, document, answer, run.now())
+        return outcome.otherwise(answer)
+
+    replay.deliver_sale = deliver_sale
+
+
+def hasty() -> None:
+    """Removes good files from the spool before they are in the log."""
+    from journal import document
+    from journal.spool import Spool
+
+    batches = Spool.batches
+
+    def removed(self: Any, *arguments: Any) -> Any:
+        for batch in batches(self, *arguments):
+            for contents in batch:
+                if contents.body and document.read(contents.file.name, contents.body).kind != "invalid":
+                    (self.root / contents.file.path).unlink(missing_ok=True)
+            time.sleep(0.02)  # a slow disk
+            yield batch
+
+    Spool.batches = removed
+
+
+def floats() -> None:
+    """Lets money pass through binary floating point."""
+    import json
+
+    from forwarder import omneo
+
+    omneo._encode = lambda value: json.dumps(value, default=float).encode()
+
+
+def impatient() -> None:
+    """What fails for now goes to the end of the queue instead of holding the line."""
+    from forwarder import patience, replay
+
+    def step(run: Any) -> Any:
+        result = replay.step(run)
+        if result is not None and not result.settles:
+            run.lane._ahead.rotate(-1)
+        return result
+
+    patience.step = step
+
+
+def forgetful() -> None:
+    """Does not ask after a restart: only the upsert keeps that from making second rows."""
+    from forwarder.books import Books
+
+    begun = Books.__init__
+
+    def forgets(self: Any, *arguments: Any, **named: Any) -> None:
+        begun(self, *arguments, **named)
+        self.unknown_upto = 0
+
+    Books.__init__ = forgets
+
+
+def silent() -> None:
+    """Sets bad files aside without a word about why."""
+    from journal import rejected
+
+    write_words = rejected.write_words
+
+    def mute(*arguments: Any) -> Any:
+        target, words = write_words(*arguments)
+        words.write_text("{}")
+        return target, words
+
+    rejected.write_words = mute
+
+
+def hurry() -> None:
+    """No bug: waits a tenth as long after a failure, so that more sales go out while the faults are on."""
+    from forwarder import patience
+
+    back_off = patience.back_off
+    patience.back_off = lambda state: back_off(state) / 10
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug for bug in (blind, gullible, hasty, floats, impatient, forgetful, silent, hurry)
+}
+
+
+def main() -> None:
+    """The program, with the bug."""
+    name, program = sys.argv[1:3]
+    sys.argv[:3] = [program]
+    BUGS[name]()
+    if program == "journal":
+        from journal.cli import main as run
+    else:
+        from forwarder.cli import main as run
+    run()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in BUGS:
+        sys.exit(f"{__doc__}\nBugs: {', '.join(BUGS)}")
+    main()

@@ -1,0 +1,98 @@
+"""`docs/format.md` is enough: what it says is done here with the standard library, and with nothing of ours."""
+
+import hashlib
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
+EXAMPLE = PAGE.partition("## A worked example")[2]
+
+
+def netstring(column: Any) -> bytes:
+    if column is None:
+        return b"-,"
+    raw = column if isinstance(column, bytes) else str(column).encode()
+    return str(len(raw)).encode() + b":" + raw + b","
+
+
+def breaks(rows: Iterable[tuple[Any, ...]], bodies: dict[int, tuple[bytes, bytes]]) -> list[int]:
+    """The entries that do not fit, by the page's rule."""
+    found, before = [], bytes(32)
+    for *columns, digest in rows:
+        before = hashlib.sha256(before + b"".join(map(netstring, columns))).digest()
+        salt, body = bodies.get(columns[0], (b"", b""))
+        sound = hashlib.sha256(salt + body).digest() == columns[6] if columns[6] else not body
+        found += [] if digest == before and sound else [columns[0]]
+        before = digest
+    return found
+
+
+def cell(name: str, text: str) -> Any:
+    if text == "NULL":
+        return None
+    if name in {"seq", "about"}:
+        return int(text)
+    return bytes.fromhex(text) if name in {"body_hash", "digest"} else text
+
+
+def example() -> tuple[list[tuple[Any, ...]], dict[int, tuple[bytes, bytes]]]:
+    lines = [
+        [part.strip().strip("`") for part in line.split("|")[1:-1]] for line in EXAMPLE.splitlines() if "|" in line
+    ]
+    names = next(line for line in lines if line[0] == "seq")
+    rows = [tuple(map(cell, names, line)) for line in lines if line[0].isdigit()]
+    pairs = {line[0]: bytes.fromhex(line[1]) for line in lines if line[0] in {"salt", "bytes"}}
+    return rows, {2: (pairs["salt"], pairs["bytes"])}
+
+
+def test_the_worked_example_is_right() -> None:
+    rows, bodies = example()
+    assert [row[0] for row in rows] == [1, 2, 3]
+    assert breaks(rows, bodies) == []
+    assert breaks([rows[0], (*rows[1][:5], "{}", *rows[1][6:]), rows[2]], bodies) == [2]
+
+
+def test_the_bytes_that_are_hashed_are_shown_right() -> None:
+    rows, _ = example()
+    shown = [bytes.fromhex(line.strip()) for line in EXAMPLE.splitlines() if re.fullmatch(r"    [0-9a-f]+", line)]
+    assert shown[0] == rows[0][7]
+    assert shown[1:] == [netstring(column) for column in rows[1][:7]]
+    assert hashlib.sha256(b"".join(shown)).digest() == rows[1][7]
+
+
+def test_a_real_journal_is_sound_by_this_page_alone(tmp_path: Path) -> None:
+    """Made by the program, in another process; read with sqlite3."""
+    spool, db = tmp_path / "spool", tmp_path / "journal.db"
+    run = [sys.executable, "-c", "from journal.cli import main; main()"]
+    options = {"OMNEO_JOURNAL_DB": str(db), "OMNEO_JOURNAL_SPOOL": str(spool)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | options
+    subprocess.run([*run, "init"], env=environment, check=True, capture_output=True)
+    sale = {"kind": "sale", "total": 1, "transacted_at": "2025-06-15 14:32:00", "timezone": "UTC", "items": []}
+    for number in range(5):
+        name = "S-1" if number == 4 else f"Zoë-{number}"
+        (spool / f"{number}.json").write_text(json.dumps(sale | {"external_id": name}), encoding="utf-8")
+    (spool / "5.json").write_text('{"kind": "nothing"}')
+    subprocess.run([*run, "ingest", "--once"], env=environment, check=True, capture_output=True)
+    with closing(sqlite3.connect(db)) as book:
+        rows = book.execute("SELECT * FROM log ORDER BY seq").fetchall()
+        bodies = {seq: (salt, body) for seq, salt, body in book.execute("SELECT * FROM body")}
+        settings = {name: book.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")}
+        shape = {table: [row[1] for row in book.execute(f"PRAGMA table_info({table})")] for table in ("log", "body")}
+    assert len(rows) >= 9
+    assert breaks(rows, bodies) == []
+    assert f"`0x{settings['application_id']:08X}`" in PAGE
+    assert f"| `user_version` | {settings['user_version']}:" in PAGE
+    for column in shape["log"] + shape["body"]:
+        assert f"| `{column}` |" in PAGE
+    for row in rows:
+        assert f"`{row[2]}`" in PAGE
+        for fact in json.loads(row[5]):
+            assert f"`{fact}`" in PAGE, f"the page does not tell of {fact} in {row[2]}"
