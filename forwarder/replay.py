@@ -64,9 +64,16 @@ def step(run: Replay) -> Outcome | None:
 
 
 def may_leave(run: Replay, document: Document) -> None:
-    """Before any byte of a document leaves, it is on disk that it may have. One commit covers a turn of them."""
-    if document.seq > run.books.turn.upto:
+    """
+    Before any byte of a document leaves, it is on disk that it may have. One commit covers a turn of them.
+
+    Where all of an old journal may have left already, a turn comes as often all the same: it keeps the position.
+    """
+    turn = run.books.turn
+    if document.seq > turn.upto:
         run.books.take_turn(run.lane.settled_upto, document.seq + TURN)
+    elif run.lane.settled_upto >= turn.settled + 2 * TURN:
+        run.books.take_turn(run.lane.settled_upto, turn.upto)
 
 
 def deliver(run: Replay, document: Document) -> Outcome:
