@@ -198,6 +198,8 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     url = check_url(options["url"])
     credentials = Credentials.find(options["token_file"])
     log.open_book(db, "journal", write=False).close()
+    if delivery.exists():  # before a lock file is put beside what may be no book at all
+        log.open_book(delivery, "delivery", write=False).close()
     with log.only_instance(delivery, "omneo-forwarder run"):
         if not delivery.exists():
             pair.create_delivery(db, delivery)
@@ -259,10 +261,13 @@ def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
 def sandbox(port: int) -> None:
     """A stand-in Omneo on this machine, to try and test against. Its token is `sandbox`."""
     try:
-        from forwarder.sandbox.serve import serve
+        from forwarder.sandbox.serve import CannotListenError, serve
     except ModuleNotFoundError as missing:
         fail(f"The sandbox needs {missing.name}: pip install 'omneo-journal[sandbox]'.", 78)
-    serve(port, announce=click.echo)
+    try:
+        serve(port, announce=click.echo)
+    except CannotListenError as error:
+        fail(str(error), 78)
 
 
 @cli.command()

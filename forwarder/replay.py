@@ -97,11 +97,13 @@ def may_leave(run: Replay, errand: Errand) -> None:
 
     Of a sale, whose resend does no harm, one commit says so for a whole turn; a redemption, reversal or return has an
     entry of its own, with the clocks that its window is judged by: its first attempt is the earliest that Omneo can
-    have had it.
+    have had it. Where all of an old journal may have left already, turns come as often, for the position.
     """
-    document = errand.document
-    if document.seq > run.books.turn.upto:
+    document, turn = errand.document, run.books.turn
+    if document.seq > turn.upto:
         run.books.take_turn(run.lane.settled_upto, document.seq + TURN)
+    elif run.lane.settled_upto >= turn.settled + 2 * TURN:
+        run.books.take_turn(run.lane.settled_upto, turn.upto)
     if errand.intent and not run.books.attempted(document.seq):
         run.books.record(Entry("attempt", document.seq, document.external_id, boot_facts()))
         run.books.flush()

@@ -1,7 +1,7 @@
 """How things stand, in one look at the last turn of the delivery book and the few entries after it."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,3 @@ def lines(standing: dict[str, Any]) -> list[str]:
         ", ".join(f"{standing[name]} {name}" for name in names) + ".",
         f"{standing['open_flags']} open flags" + (": see omneo-journal flags." if standing["open_flags"] else "."),
     ]
-
-
-def utc_now() -> datetime:
-    """Wall clock."""
-    return datetime.now(UTC)

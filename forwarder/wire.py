@@ -100,7 +100,7 @@ class Wire(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send, and read the whole answer. Raises httpx.TransportError: see `outcome.LEFT` for what each means."""
+        """Send, and read the whole answer. Raises httpx.TransportError: see `outcome.NOT_LEFT` for what each means."""
         self._left.at = time.monotonic() + self._timeout_s
         with _as_httpx(request):
             answer = self._pool.handle_request(

@@ -168,7 +168,7 @@ def system_failed(error: OSError, path: Path) -> Exception:
         return NotNow(f"The disk that holds {path} is full; free some space.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}:
         return NotNow(f"{path}: {error.strerror}.")
-    return Unusable(f"{path} can't be used: {error.strerror}.")
+    return Unusable(f"{path} can't be used: {error.strerror}. Check the path, and that this user may use it.")
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import schemas
-from journal.document import KINDS, Document, read, same
+from journal.document import KINDS, Document, Problem, read, same
 from journal.known import CONFLICT, Known
 from journal.log import Entry
 from journal.rejected import printable
 from journal.totals import totals
 
 TOO_LARGE = "over the size limit"
+TAKEN = Problem("/external_id", "must be new: a document with other content had it first")
 
 
 @dataclass(slots=True)
@@ -67,8 +68,19 @@ def flag(name: str, entry: Entry, **detail: Any) -> Entry:
     return Entry("flag", entry, entry.external_id, {"flag": name, **detail})
 
 
+def in_words(document: Document) -> str:
+    """Why a file can't be taken, with the first thing that is wrong in it. Nothing personal: it goes into the log."""
+    if not document.problems:
+        return document.reason
+    first = document.problems[0]
+    named = public(first.pointer)
+    where = named if named == first.pointer else f"something in {named}" if named else "something in it"
+    return f"{document.reason}: {where or 'the document'} {first.message}"
+
+
 def _invalid(document: Document, known: Known) -> Verdict:
-    reason = document.reason
+    reason = in_words(document)
+    document = replace(document, reason=reason)
     if (first := known.invalid(document)) is not None:
         return Verdict(document, "reject", first=first, reason=reason)
     facts = {
@@ -100,14 +112,15 @@ def _conflict(document: Document, known: Known) -> Verdict:
     One that comes again is a repeat. But if it is the same file, the power may have gone before it was set aside.
     """
     name = printable(document.name)
+    invalid = replace(document, kind="invalid", reason=CONFLICT, problems=(TAKEN,))
     if (repeated := known.conflicting(document)) is not None:
         first, file = repeated
-        return Verdict(document, "repeat", first=first, reason=CONFLICT if file == name else "")
+        return Verdict(invalid, "repeat", first=first, reason=in_words(invalid) if file == name else "")
     facts = {"file": name, "bytes": len(document.body), "reason": CONFLICT}
     entry = Entry("invalid", None, document.external_id, facts, document.body)
-    invalid = replace(document, kind="invalid", reason=CONFLICT)
     known.add(invalid, entry)
-    return Verdict(document, "reject", [entry, flag("conflict", entry, claimed=document.kind)], entry, CONFLICT)
+    raised = flag("conflict", entry, claimed=document.kind)
+    return Verdict(invalid, "reject", [entry, raised], entry, in_words(invalid))
 
 
 def _facts(document: Document, ordinal: int) -> dict[str, Any]:

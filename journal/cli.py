@@ -13,14 +13,13 @@ from journal.command import (
     Command,
     beside,
     delivery_option,
-    encode,
     fail,
     journal_option,
     json_option,
     max_bytes_option,
-    plain,
     print_json,
     program,
+    tell,
 )
 from schemas import KINDS
 
@@ -50,13 +49,15 @@ def cli() -> None:
 @click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, help="Create the spool directory too.")
 def init(db: Path, spool: Path | None) -> None:
     """Create the journal (and the spool)."""
+    import os
     import uuid
 
-    log.create(db, "journal", {"journal": str(uuid.uuid4())} | log.boot_facts())
-    click.echo(f"Created the journal {db}.")
-    if spool is not None:
+    if spool is not None and not os.path.lexists(db):  # first, so that a slip in its name spoils nothing
         (spool / "rejected").mkdir(parents=True, exist_ok=True, mode=0o750)
-        click.echo(f"The POS drops its files into {spool}.")
+    log.create(db, "journal", {"journal": str(uuid.uuid4())} | log.boot_facts())
+    tell(f"Created the journal {db}.")
+    if spool is not None:
+        tell(f"The POS drops its files into {spool}.")
 
 
 @cli.command()
@@ -109,35 +110,36 @@ def check(files: tuple[Path, ...], max_bytes: int, *, as_json: bool) -> None:
         if as_json:
             print_json(told)
             continue
-        verdict = f"good, a {told['kind']} ({told['external_id']})" if told["ok"] else f"bad, {told['reason']}"
-        click.echo(f"{plain(told['file'])}: {verdict}")
+        why = told["reason"].partition(": ")[0] if told["problems"] else told["reason"]
+        verdict = f"good, a {told['kind']} ({told['external_id']})" if told["ok"] else f"bad, {why}"
+        tell(f"{told['file']}: {verdict}")
         for problem in told["problems"]:
-            click.echo(f"    {problem['pointer'] or '(the whole document)'}: {problem['message']}")
+            tell(f"    {problem['pointer'] or '(the whole document)'}: {problem['message']}")
         for flag in told["flags"]:
-            click.echo(f"    would be flagged {flag}")
+            tell(f"    would be flagged {flag}")
     sys.exit(1 if bad else 0)
 
 
 def _checked(file: Path, max_bytes: int) -> dict[str, Any]:
     """What `check --json` prints of one file."""
-    from journal.check import on_its_own
+    from journal.check import in_words, on_its_own
     from journal.rejected import printable
 
     told = {"file": printable(str(file)), "ok": False, "kind": None, "external_id": None, "problems": [], "flags": []}
     try:
-        regular = stat.S_ISREG(file.stat().st_mode)
+        regular = stat.S_ISREG(file.lstat().st_mode)
         with file.open("rb") if regular else nullcontext() as opened:
             body = opened.read(max_bytes + 1) if opened else b""
     except OSError as error:
         return told | {"reason": f"can't be read: {error.strerror}"}
     if not regular:
-        return told | {"reason": "not a regular file, which ingest passes over"}
+        return told | {"reason": "not a regular file: ingest passes over directories, links, devices and pipes"}
     document, flags = on_its_own(file.name, body if len(body) <= max_bytes else None)
     return told | {
         "ok": document.kind != "invalid",
         "kind": document.kind,
         "external_id": document.external_id,
-        "reason": document.reason,
+        "reason": in_words(document),
         "problems": [{"pointer": p.pointer, "message": p.message} for p in document.problems],
         "flags": flags,
     }
@@ -151,16 +153,14 @@ def _checked(file: Path, max_bytes: int) -> dict[str, Any]:
 @json_option
 def list_(db: Path, delivery: Path | None, state: str | None, kind: str | None, *, as_json: bool) -> None:
     """Documents, one a line, in journal order."""
-    from journal import story
+    from journal import story, words
 
     with story.both_books(db, beside(db, delivery)) as books:
         for row in story.documents(books, state, kind):
             if as_json:
                 print_json(row)
             else:
-                omneo = f"Omneo {row['omneo_id']}" if row["omneo_id"] is not None else ""
-                line = f"{row['seq']:>7}  {row['received_at']}  {row['kind']:<10}  {row['state']:<9}"
-                click.echo(f"{line}  {row['external_id'] or '-'}  {omneo}".rstrip())
+                tell(words.document(row))
 
 
 @cli.command()
@@ -170,7 +170,7 @@ def list_(db: Path, delivery: Path | None, state: str | None, kind: str | None, 
 @json_option
 def show(document: str, db: Path, delivery: Path | None, *, as_json: bool) -> None:
     """One document's whole story, by external_id or seq."""
-    from journal import story
+    from journal import story, words
     from journal.rejected import printable
 
     with story.both_books(db, beside(db, delivery)) as books:
@@ -178,17 +178,8 @@ def show(document: str, db: Path, delivery: Path | None, *, as_json: bool) -> No
     if as_json:
         print_json(told)
         return
-    click.echo(f"{told['kind']} {told['external_id'] or '(no external_id)'}, entry {told['seq']}: {told['state']}")
-    if told["omneo_id"] is not None:
-        click.echo(f"Omneo knows it as {told['omneo_id']}.")
-    for row in told["history"]:
-        facts = {name: value for name, value in row.items() if name not in {"at", "book", "seq", "what"}}
-        words = plain(", ".join(f"{name} {value}" for name, value in facts.items()))
-        click.echo(f"  {row['at'] or '-':<24}  {row['book']:<8} {row['seq']:>7}  {row['what']:<11} {words}".rstrip())
-    for row in told["flags"]:
-        click.echo(f"  {_flag_line(row)}")
-    body = told["body"]
-    click.echo("\n".join(map(plain, body.splitlines())) if isinstance(body, str) else encode(body, indent=True))
+    for line in words.story(told):
+        tell(line)
 
 
 @cli.command()
@@ -198,22 +189,14 @@ def show(document: str, db: Path, delivery: Path | None, *, as_json: bool) -> No
 @json_option
 def flags(db: Path, delivery: Path | None, *, every: bool, as_json: bool) -> None:
     """What a person must know about: open flags."""
-    from journal import story
+    from journal import story, words
 
     with story.both_books(db, beside(db, delivery)) as books:
         for row in story.flags(books, every=every):
             if as_json:
                 print_json(row)
             else:
-                click.echo(_flag_line(row))
-
-
-def _flag_line(row: dict[str, Any]) -> str:
-    detail = ", ".join(f"{name} {value}" for name, value in row["detail"].items())
-    done = row["resolved"]
-    end = f"resolved by {done['by']}: {done['note']}" if done else "open"
-    name = row["external_id"] or "(no external_id)"
-    return plain(f"{row['id']:<6} {row['raised_at']}  {row['flag']:<24} {name}  {detail or '-'}  [{end}]")
+                tell(words.flag(row))
 
 
 @cli.command()
@@ -233,7 +216,7 @@ def resolve(flag_id: str, db: Path, delivery: Path | None, by: str, note: str) -
     with story.both_books(db, beside(db, delivery)) as books:
         entry = story.resolution(books, printable(flag_id), printable(by), printable(note))
     log.append(book, [entry])
-    click.echo(f"Flag {flag_id} is resolved (entry {entry.seq}).")
+    tell(f"Flag {flag_id} is resolved (entry {entry.seq}).")
 
 
 @cli.command()
@@ -249,12 +232,12 @@ def verify(db: Path, delivery: Path | None, *, as_json: bool) -> None:
         print_json(found)
     else:
         for problem in found["problems"]:
-            click.echo(f"{problem['book']} entry {problem['seq']}: {problem['what']}")
+            tell(f"{problem['book']} entry {problem['seq']}: {problem['what']}")
         second = found["delivery"]
-        click.echo(f"Journal: {found['entries']} entries, head {found['head'][:16]}…")
+        tell(f"Journal: {found['entries']} entries, head {found['head'][:16]}…")
         if second["head"]:
-            click.echo(f"Delivery book: {second['entries']} entries, head {second['head'][:16]}…")
-        click.echo("Nothing was altered." if found["ok"] else f"{len(found['problems'])} problems.")
+            tell(f"Delivery book: {second['entries']} entries, head {second['head'][:16]}…")
+        tell("Nothing was altered." if found["ok"] else f"{len(found['problems'])} problems.")
     sys.exit(0 if found["ok"] else 1)
 
 
@@ -273,7 +256,7 @@ def close_check(db: Path, delivery: Path | None, *, as_json: bool) -> None:
         print_json({"ok": clear} | counts)
     else:
         words = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
-        click.echo(f"{'The day can be closed' if clear else 'The day can not be closed yet'} ({words}).")
+        tell(f"{'The day can be closed' if clear else 'The day can not be closed yet'} ({words}).")
     sys.exit(0 if clear else 1)
 
 

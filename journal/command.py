@@ -1,8 +1,11 @@
 """What the two command lines share: options, output for machines and for people, and how an error ends a program."""
 
+import errno
+import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from sqlite3 import SQLITE_IOERR, DatabaseError, OperationalError
@@ -56,30 +59,53 @@ def beside(db: Path, delivery: Path | None) -> Path:
     return delivery or db.parent / "delivery.db"
 
 
-def encode(value: Any, *, indent: bool = False) -> str:
+def encode(value: Any) -> bytes:
     """JSON with every number as the till wrote it."""
     import msgspec
 
-    raw = msgspec.json.Encoder(decimal_format="number").encode(value)
-    return (msgspec.json.format(raw) if indent else raw).decode()
+    return msgspec.json.Encoder(decimal_format="number").encode(value)
+
+
+def pretty(value: Any) -> str:
+    """JSON laid out for people, and still JSON: what a terminal would obey is escaped as JSON does it."""
+    import msgspec
+
+    text = msgspec.json.format(encode(value)).decode()
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on one line of stdout."""
+    """One JSON value on one line of stdout: UTF-8, whatever the locale."""
     click.echo(encode(value))
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Lines for people."""
+    click.echo(shown(text, err=err).encode(_letters(err)), err=err)
+
+
+def shown(text: str, *, err: bool = False) -> str:
+    """What their terminal would obey, or has no letters for, is spelt out: no name stops a list."""
+    spelt = "\n".join(map(plain, text.split("\n")))
+    return spelt.encode(_letters(err), "backslashreplace").decode(_letters(err))
+
+
+def _letters(err: bool) -> str:
+    return getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Say what to do, on stderr, and end."""
-    click.echo(message, err=True)
+    with suppress(OSError):
+        tell(message, err=True)
     sys.exit(code)
 
 
 def program(group: click.Group) -> NoReturn:
     """Run a command line: every error an operator can cause is a sentence and an exit code (contract, section 1)."""
     os.umask(os.umask(0o027) | 0o027)
-    if isinstance(sys.stdout, TextIOWrapper):  # JSON is UTF-8 whatever the locale; no name stops a list
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
         with group.make_context(Path(sys.argv[0]).name, sys.argv[1:]) as context:
             group.invoke(context)
@@ -100,8 +126,12 @@ def program(group: click.Group) -> NoReturn:
 
 def verdict(error: Exception) -> tuple[str, int]:
     """What to tell the operator, and the exit code."""
+    if isinstance(error, OSError) and error.filename is None:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF}:  # no file of ours: what stdout goes to
+            return f"The output can't be written: {error.strerror}. Free some space, or send it elsewhere.", 75
+        return f"The system refuses: {error.strerror}. Check the paths, and that this user may use them.", 78
     if isinstance(error, OSError):
-        error = log.system_failed(error, Path(error.filename or "A file"))
+        error = log.system_failed(error, Path(error.filename))
     if isinstance(error, log.NotNow):
         return str(error), 75
     if isinstance(error, log.NoSuch):

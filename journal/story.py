@@ -68,7 +68,7 @@ def find(db: Database, name: str) -> dict[str, Any]:
     if not found and name.isascii() and name.isdigit() and len(name) < 19:
         found = list(db.query(f"SELECT {columns} FROM documents WHERE seq = ?", [int(name)]))
     if not found:
-        raise log.NoSuch(f"There is no document {name} in this journal.")
+        raise log.NoSuch(f"There is no document {name} in this journal; `omneo-journal list` names all that there are.")
     return found[0]
 
 

@@ -1,12 +1,15 @@
 """
 Bugs to plant, each a few lines over the real program: a campaign that doesn't find them is worth nothing.
 
-    python tests/planted.py BUG journal|forwarder ARGUMENTS…    runs that program with the bug in it
+    python tests/planted.py BUG[,BUG] journal|forwarder ARGUMENTS…    runs that program with bugs in it
+
+Each names the judge's check that has to find it: one that is found only by something else is not found.
 """
 
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -106,24 +109,76 @@ def silent() -> None:
     rejected.write_words = mute
 
 
+def untidy() -> None:
+    """Leaves a draft behind with each file that it sets aside."""
+    from journal import rejected
+
+    write_words = rejected.write_words
+
+    def leaves(*arguments: Any) -> Any:
+        target, words = write_words(*arguments)
+        words.with_name(f".{words.stem}.tmp").touch()
+        return target, words
+
+    rejected.write_words = leaves
+
+
+def discreet() -> None:
+    """Tells nobody that an external_id came again with other content."""
+    from journal import check
+
+    flag = check.flag
+    check.flag = lambda name, entry, **detail: flag("hidden" if name == "conflict" else name, entry, **detail)
+
+
+def unlinked() -> None:
+    """Now and then links an entry to something else than the one before it."""
+    from journal import chain, log
+
+    def link(before: bytes, row: Any) -> bytes:
+        return chain.link(bytes(32) if row.seq % 20 == 0 else before, row)
+
+    log.chain = SimpleNamespace(**vars(chain) | {"link": link})
+
+
+def soft() -> None:
+    """Leaves what Omneo refused to a person."""
+    from forwarder import outcome, replay
+
+    replay.refused = lambda *_: outcome.Outcome("held", "Omneo said no")
+
+
 def hurry() -> None:
-    """No bug: waits a tenth as long after a failure, so that more sales go out while the faults are on."""
+    """No bug: waits a tenth as long after a failure, so that a short campaign sees as many failures."""
     from forwarder import patience
 
     back_off = patience.back_off
     patience.back_off = lambda state: back_off(state) / 10
 
 
-BUGS: dict[str, Callable[[], None]] = {
-    bug.__name__: bug for bug in (blind, gullible, hasty, floats, impatient, forgetful, silent, hurry)
+FOUND_BY: dict[Callable[[], None], str] = {
+    blind: "asked before a resend",
+    gullible: "each sale once",
+    hasty: "each sale once",
+    floats: "numbers exact",
+    impatient: "journal order",
+    forgetful: "asked before a resend",
+    silent: "evidence",
+    untidy: "nothing left over",
+    discreet: "flags",
+    unlinked: "verify",
+    soft: "refusals",
 }
+BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
+CHANGES = {change.__name__: change for change in (*FOUND_BY, hurry)}
 
 
 def main() -> None:
-    """The program, with the bug."""
-    name, program = sys.argv[1:3]
+    """The program, with the bugs."""
+    names, program = sys.argv[1:3]
     sys.argv[:3] = [program]
-    BUGS[name]()
+    for name in names.split(","):
+        CHANGES[name]()
     if program == "journal":
         from journal.cli import main as run
     else:
@@ -132,6 +187,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in BUGS:
-        sys.exit(f"{__doc__}\nBugs: {', '.join(BUGS)}")
     main()

@@ -1,11 +1,12 @@
 """What a document means beside what the journal holds: new, a repeat, a conflict; and which flags it raises."""
 
+import json
 from typing import Any
 
 import pytest
 from tills import Shop, broken, sale
 
-from journal.check import on_its_own, public
+from journal.check import in_words, on_its_own, public
 
 SECRET = "zoe.secret@example.com"
 
@@ -51,6 +52,10 @@ def test_other_content_under_a_known_external_id_is_a_conflict(shop: Shop) -> No
     assert (flag["flag"], flag["about"], flag["claimed"]) == ("conflict", conflict["seq"], "sale")
     assert first["seq"] < conflict["seq"]
     assert shop.rejected() == ["b.json", "b.json.error.json"]
+    words = json.loads((shop.spool / "rejected/b.json.error.json").read_text())
+    message = "must be new: a document with other content had it first"
+    assert words["reason"] == f"conflict: /external_id {message}"
+    assert words["problems"] == [{"pointer": "/external_id", "message": message}]
 
 
 def test_a_conflict_that_comes_again_just_goes(shop: Shop) -> None:
@@ -189,7 +194,8 @@ def test_the_redemption_that_a_sale_names_counts_for_its_total(shop: Shop) -> No
 def test_neither_entries_nor_the_log_say_anything_personal(shop: Shop, body: bytes) -> None:
     come(shop, "a.json", sale())
     come(shop, "b.json", body)
-    told = f"{shop.entries()} {shop.said}"
+    reasons = [json.loads(path.read_text())["reason"] for path in shop.spool.glob("rejected/*.error.json")]
+    told = f"{shop.entries()} {shop.said} {reasons}"
     assert SECRET not in told
     assert "secret" not in told
     assert "4111" not in told
@@ -200,6 +206,25 @@ def test_a_pointer_is_told_as_far_as_the_schemas_know_its_names() -> None:
     assert public("/meta/jane") == "/meta"
     assert public("/items/4111111111111111") == "/items"
     assert public("") == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (broken(), "breaks its schema: /total must be a number"),
+        (sale(items=[{"quantity": "x"}]), "breaks its schema: /items/0/quantity must be a number"),
+        (b'{"kind": "x"}', "of no known kind: /kind must be one of: sale, redemption, reversal, return"),
+        (b"[]", "not one JSON object: the document must be one JSON object"),
+        (b'{"jane@x": NaN}', "not strict JSON: something in it must be a number: NaN and Infinity are not JSON"),
+        (b'{"meta": {"jane": NaN}}', "not strict JSON: something in /meta must be a number: NaN and"),
+        (b"hello", "not JSON: the document is not JSON from line 1, column 1 on"),
+        (b"\xff", "not UTF-8: the document must be UTF-8, which ends at byte 0"),
+        (b"", "empty: the document must be one JSON object"),
+        (None, "over the size limit"),
+    ],
+)
+def test_a_reason_names_the_first_thing_that_is_wrong(body: Any, reason: str) -> None:
+    assert in_words(on_its_own("a.json", body)[0]).startswith(reason)
 
 
 # -- without a journal

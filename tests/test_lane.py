@@ -157,3 +157,16 @@ def test_the_settled_mark_never_passes_a_document_that_waits(store: Store, run: 
         }
         step(run)
     assert run.books.settled(1, run.lane.settled_upto) == {document.seq for document in run.books.documents(0, 9)}
+
+
+def test_the_position_is_kept_while_an_old_journal_is_looked_through(store: Store, omneo: Omneo, token: Path) -> None:
+    """With a new delivery book beside a full journal everything may have left: turns come all the same."""
+    store.take(*(sale(f"S-{number}") for number in range(400)))
+    with store.forwarding(omneo.url, token=token) as run:
+        drain(run)
+        assert run.books.unknown_upto >= 400
+        assert run.books.turn.settled > 200
+    with store.forwarding(omneo.url, token=token) as run:
+        assert run.books.turn.settled > 200
+        assert step(run) is None
+    assert set(store.states().values()) == {"delivered"}

@@ -1,5 +1,6 @@
 """The stand-in Omneo, seen over real HTTP: what the other tests and POS vendors rely on."""
 
+import errno
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ import pytest
 
 from forwarder.sandbox.customers import JANE, OMAR, PRIYA, SAM, WEI
 from forwarder.sandbox.faults import ALL_MODES
-from forwarder.sandbox.serve import Running, running
+from forwarder.sandbox.serve import CannotListenError, Running, running, serve
 
 SALE = {
     "external_id": "S1-T1-000017",
@@ -707,3 +708,31 @@ def test_the_program_announces_itself_and_ends_in_good_order(number: signal.Sign
         program.send_signal(number)
         assert program.wait(5) == 0
         assert (program.stdout.read(), program.stderr.read()) == ("", "")
+
+
+@pytest.mark.parametrize("holder", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_in_use_is_one_sentence_and_a_matter_of_configuration(holder: str) -> None:
+    with socket.create_server((holder, 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", "from forwarder.cli import main; main()", "sandbox", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 78
+    told = f"Port {port} is in use by another program; stop that one, or give another port with --port (0: any free).\n"
+    assert (done.stdout, done.stderr) == ("", told)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "for root only"), (errno.EADDRNOTAVAIL, "Cannot assign requested address")]
+)
+def test_a_port_that_can_not_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch, number: int, words: str) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(CannotListenError, match=f"{words}.*--port"):
+        serve(80, announce=lambda _: None)

@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils import Database
 from tills import Shop, broken, sale
 
-from journal import log, story
+from journal import log, story, words
 from journal.log import Entry
 
 NOON = datetime(2025, 6, 15, 12, tzinfo=UTC)
@@ -110,6 +110,30 @@ def test_a_story_keeps_each_books_order_when_the_clock_was_set_back(shop: Shop) 
     with books(shop) as both:
         what = [row["what"] for row in story.show(both, "S-2")["history"]]
     assert what == ["attempt", "delivered", "sale"]
+
+
+def test_a_story_in_words_says_how_a_delivery_went(shop: Shop) -> None:
+    deliver(shop, Entry("attempt", 2), Entry("deferred", 2, facts={"status": 503}), Entry("attempt", 3))
+    deliver(shop, Entry("delivered", 2, facts={"omneo_id": 7}))
+    deliver(shop, Entry("delivered", 3, facts={"omneo_id": 8, "found": True}))
+    deliver(shop, Entry("held", 4, facts={"reason": "it keeps failing"}), Entry("abandoned", 4, facts={"by": "Ana"}))
+
+    def told(name: str) -> str:
+        with books(shop) as both:
+            return " ".join(" ".join(words.story(story.show(both, name))).split())
+
+    assert told("S-1").startswith("sale S-1, entry 2: delivered Omneo knows it as 7.")
+    for phrase in ("came from the till", "did not get through for now (status 503)", "delivered (omneo_id 7)"):
+        assert phrase in told("S-1")
+    assert words.FOUND in told("S-2")
+    assert words.FOUND not in told("S-1")
+    assert "held for a person to decide: it keeps failing" in told("S-3")
+    assert "abandoned, it never goes (by Ana)" in told("S-3")
+
+
+@pytest.mark.parametrize("at", ["nonsense", "", None, 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
+def test_a_time_that_a_hand_has_spoilt_is_told_as_it_stands(at: Any) -> None:
+    assert words.local(at)
 
 
 @pytest.mark.parametrize("body", [b"not json \xff", b'{"kind": "sale", "total": 1e999}', b"[" * 3000])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import threading
@@ -129,6 +130,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class CannotListenError(Exception):
+    """The port can't be had: says what to do."""
+
+
 def open_desk(now: Callable[[], datetime] = utc_now, *, seed: int = 0, share: float = 0.0) -> Desk:
     """A furnished tenant; with a `share`, that part of its requests goes wrong, by the seed's dice."""
     tenant = Tenant(now)
@@ -142,15 +147,32 @@ def open_desk(now: Callable[[], datetime] = utc_now, *, seed: int = 0, share: fl
 def serve(
     port: int, *, host: str = "127.0.0.1", announce: Callable[[str], None], seed: int = 0, share: float = 0.0
 ) -> None:
-    """Until SIGTERM or SIGINT. Port 0 is any free one; `announce` is told the API's base once it listens."""
+    """
+    Until SIGTERM or SIGINT. Port 0 is any free one; `announce` is told the API's base once it listens.
+
+    Raises CannotListenError if the port can't be had.
+    """
 
     async def run() -> None:
-        server = _Server(Sandbox(open_desk(seed=seed, share=share)), port, host, announce)
+        try:
+            server = _Server(Sandbox(open_desk(seed=seed, share=share)), port, host, announce)
+        except OSError as error:
+            raise CannotListenError(_cannot_listen(error, port)) from error
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, server.stopped.set)
         await server.serve(sockets=[server.listener])
 
     asyncio.run(run())
+
+
+def _cannot_listen(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} is in use by another program; stop that one, or give another port with --port (0: any free)."
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} is for root only; give one from 1024 up with --port (0: any free)."
+    return f"The sandbox can't listen on port {port}: {error.strerror}. Give another one with --port (0: any free)."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,213 @@
+"""The drawing of docs/design.md, held: who may import whom, who may touch the network, who may write a book."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).resolve().parent.parent
+MODULE_LINES = 300
+FUNCTION_LINES = 60
+
+# Who may stand on whom: only on what is named in its line, which only names lines above it. A new module is one line.
+JOURNAL = {
+    "schemas": "",
+    "chain": "",
+    "book": "",
+    "say": "",
+    "strict": "",
+    "totals": "",
+    "rejected": "",
+    "log": "book chain",
+    "spool": "rejected",
+    "document": "strict schemas",
+    "known": "document log",
+    "check": "document known log rejected totals schemas",
+    "verify": "chain log schemas",
+    "story": "document known log",
+    "ingest": "check document known log rejected say spool",
+    "command": "log rejected",
+    "words": "command",
+    "cli": "check command ingest log rejected say schemas spool story verify words",
+}
+FORWARDER = {
+    "outcome": "",
+    "wire": "",
+    "demo_screen": "",
+    "demo_shop": "",
+    "books": "journal.document journal.log",
+    "lane": "books",
+    "line": "books outcome journal.log journal.say",
+    "omneo": "outcome journal.document",
+    "link": "omneo outcome journal.log",
+    "replay": "books lane line link omneo outcome journal.document journal.log journal.say",
+    "patience": "outcome replay journal.log",
+    "status": "books journal.story",
+    "demo_stage": "demo_screen demo_shop status journal.log",
+    "demo": "demo_screen demo_stage",
+    "cli": "books demo link patience replay sandbox.serve status wire journal.cli journal.log journal.say",
+}
+# The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
+SANDBOX = "forwarder.sandbox"
+
+# Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
+LIBRARIES = {
+    "click": "journal.cli journal.command forwarder.cli",
+    "httpcore": "forwarder.wire",
+    "httpx": "forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
+    "jsonschema_rs": "journal.document",
+    "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
+    " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
+    "rich": "forwarder.demo_screen",
+    "sqlite_utils": "journal.story forwarder.status",
+    "starlette": "forwarder.sandbox",
+    "structlog": "journal.say",
+    "tenacity": "forwarder.patience",
+    "uvicorn": "forwarder.sandbox",
+    "watchdog": "journal.ingest forwarder.patience",
+    # the network
+    "asyncio": "forwarder.sandbox",
+    "http": "forwarder.sandbox",
+    "socket": "forwarder.sandbox",
+    "ssl": "forwarder.wire",
+    **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
+    # other programs
+    "subprocess": "forwarder.demo_stage",
+    "multiprocessing": "",
+}
+
+
+def module(path: Path) -> str:
+    """`forwarder/wire.py` is forwarder.wire."""
+    return ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = {
+    module(path): path.read_text()
+    for room in ("journal", "forwarder", "schemas")
+    for path in (HOUSE / room).rglob("*.py")
+}
+
+
+def drawing() -> dict[str, set[str]]:
+    """Both dictionaries as one, with whole names."""
+    whole = {}
+    for house, lines in (("journal", JOURNAL), ("forwarder", FORWARDER)):
+        for room, arrows in lines.items():
+            names = (arrow if arrow.startswith("journal.") else f"{house}.{arrow}" for arrow in arrows.split())
+            whole[f"{house}.{room}"] = {name.replace("journal.schemas", "schemas") for name in names}
+    whole["schemas"] = whole.pop("journal.schemas")
+    return whole
+
+
+def imports(source: str) -> Iterator[str]:
+    """Whole names of the modules that a source imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute here"
+            for name in node.names:
+                whole = f"{node.module}.{name.name}"
+                yield whole if whole in SOURCES else str(node.module)
+
+
+def ours(name: str) -> bool:
+    return name.partition(".")[0] in {"journal", "forwarder", "schemas"}
+
+
+def inside(name: str, rooms: str) -> bool:
+    """Is a module one of these rooms, or in one of them?"""
+    return any(f"{name}.".startswith(f"{room}.") for room in rooms.split())
+
+
+def departures(name: str, source: str) -> Iterator[str]:
+    """What a module imports and may not."""
+    allowed = drawing().get(name, set())
+    for wanted in sorted(set(imports(source))):
+        if ours(wanted):
+            both = inside(name, SANDBOX) and inside(wanted, SANDBOX)
+            if wanted not in allowed and not both:
+                yield f"{name} imports {wanted}"
+        else:
+            for library, rooms in LIBRARIES.items():
+                if inside(wanted, library) and not inside(name, rooms):
+                    yield f"{name} imports {wanted}"
+
+
+def writes(name: str, source: str) -> Iterator[str]:
+    """Where a module opens a database file by itself, or says SQL that changes one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("sqlite3.connect", "Database")):
+            first = ast.unparse(node.args[0])
+            if first not in {"':memory:'", "db"}:  # `Database(db)`: a connection that is open already
+                yield f"{name}:{node.lineno} opens {first}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            verb, blank, _ = node.value.lstrip().partition(" ")
+            if blank and verb in {"INSERT", "UPDATE", "DELETE", "REPLACE", "DROP", "ALTER", "VACUUM"}:
+                yield f"{name}:{node.lineno} says {node.value!r}"
+
+
+def test_every_module_is_in_the_drawing() -> None:
+    packages = {"journal", "forwarder"}
+    assert {name for name in SOURCES if not inside(name, SANDBOX)} - packages == drawing().keys()
+
+
+def test_arrows_point_down() -> None:
+    above: set[str] = {f"{SANDBOX}.serve"}
+    for name, arrows in sorted(drawing().items(), key=lambda line: line[0] != "schemas"):
+        assert arrows <= above, f"{name} stands on something that is drawn below it"
+        above.add(name)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_are_those_of_the_drawing(name: str) -> None:
+    assert list(departures(name, SOURCES[name])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("journal.log", "import forwarder.books"),
+        ("journal.ingest", "from forwarder import status"),
+        ("journal.cli", "def late():\n    import httpx"),
+        ("journal.spool", "import urllib.request"),
+        ("journal.chain", "from journal import log"),
+        ("forwarder.lane", "from forwarder.replay import Replay"),
+        ("forwarder.replay", "from socket import socket"),
+        ("forwarder.books", "from journal.spool import Spool"),
+        ("forwarder.sandbox.state", "from forwarder import omneo"),
+        ("forwarder.sandbox.app", "from journal.log import stamp"),
+        ("forwarder.newcomer", "from journal import log"),
+    ],
+)
+def test_a_planted_import_is_found(name: str, planted: str) -> None:
+    assert len(list(departures(name, planted))) == 1
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_only_the_log_opens_a_book_and_writes_it(name: str) -> None:
+    if name not in {"journal.log", "journal.book"}:
+        assert list(writes(name, SOURCES[name])) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'sqlite3.connect("x.db")',
+        "sqlite_utils.Database(path)",
+        'db.execute("INSERT INTO log VALUES (1)")',
+        'db.execute(f"DELETE FROM {x}")',
+    ],
+)
+def test_a_planted_write_is_found(planted: str) -> None:
+    assert len(list(writes("forwarder.replay", planted))) == 1
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_rooms_are_small(name: str) -> None:
+    assert len(SOURCES[name].splitlines()) <= MODULE_LINES
+    for node in ast.walk(ast.parse(SOURCES[name])):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
