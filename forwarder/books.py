@@ -9,7 +9,7 @@ look at the last turn and at the few entries after it, at ten million entries as
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -65,10 +65,10 @@ def _identity(journal: sqlite3.Connection) -> str:
 class Books:
     """The two books, open. `record` keeps entries in hand for a moment, so that many share one commit."""
 
-    def __init__(self, journal: Path, delivery: Path, *, now: log.Clock = log.utc_now) -> None:
+    def __init__(self, journal: Path, delivery: Path, *, now: log.Clock = log.utc_now, write: bool = True) -> None:
         """Open both. Raises log.Unusable if the delivery book belongs to another journal, or knows a longer one."""
         self.journal = log.open_book(journal, "journal", write=False)
-        self.delivery = log.open_book(delivery, "delivery", write=True)
+        self.delivery = log.open_book(delivery, "delivery", write=write)
         self.now = now
         self._pending: list[log.Entry] = []
         self._since = 0.0  # when the oldest of them was recorded (monotonic)
@@ -156,7 +156,8 @@ class Books:
     def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
         """What this book says of a document: (seq, at, kind, facts) in order."""
         rows = self.delivery.execute("SELECT seq, at, kind, facts FROM log WHERE about = ? ORDER BY seq", (seq,))
-        return [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+        written = [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
+        return written + [(0, "", entry.kind, entry.facts) for entry in self.pending if entry.about == seq]
 
     def lost(self, document: Document) -> bool:
         """Was the document in the journal before this book began? Then nobody knows whether it ever left."""
@@ -201,9 +202,9 @@ class Books:
         self._pending += entries
 
     @property
-    def has_pending(self) -> bool:
-        """Does anything wait for the next flush?"""
-        return bool(self._pending)
+    def pending(self) -> Sequence[log.Entry]:
+        """What waits for the next flush."""
+        return self._pending
 
     @property
     def flush_due(self) -> bool:

@@ -1,6 +1,6 @@
 """`omneo-forwarder`: for store operations and the forwarding service."""
 
-import math
+import getpass
 import os
 import sys
 from collections.abc import Iterator
@@ -10,138 +10,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from forwarder.options import Finite, lanes_of, link_options, policy_of, policy_options
 from journal import log
-from journal.cli import Command, beside, delivery_option, fail, journal_option, json_option, print_json, program
+from journal.command import beside, delivery_option, fail, journal_option, json_option, print_json, program, tell
+from journal.rejected import printable
 
 if TYPE_CHECKING:
     import threading
 
     from forwarder.replay import Replay
-
-
-class Finite(click.FloatRange):
-    """A range of numbers, in which neither infinity nor "nan" is one."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """A number of the range. Raises click.BadParameter."""
-        found = float(super().convert(value, param, ctx))
-        if not math.isfinite(found):
-            self.fail(f"{value} is no number.", param, ctx)
-        return found
-
-
-def link_options(command: Command) -> Command:
-    """How to reach Omneo, and how fast."""
-    options = (
-        click.option("--url", envvar="OMNEO_URL", required=True, help="Omneo's API base, https://…/api/v3."),
-        click.option(
-            "--token-file",
-            envvar="OMNEO_TOKEN_FILE",
-            type=Path,
-            help="File with the bearer token. Else the credential omneo-token, else OMNEO_TOKEN.",
-        ),
-        click.option(
-            "--rate",
-            envvar="OMNEO_RATE",
-            type=Finite(min=0),
-            default=10,
-            show_default=True,
-            help="Requests a second at most; 0 = no limit.",
-        ),
-        click.option(
-            "--timeout",
-            envvar="OMNEO_TIMEOUT",
-            type=Finite(min=0, min_open=True),
-            default=15,
-            show_default=True,
-            help="Seconds for the whole of one request.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def policy_options(command: Command) -> Command:
-    """What the operator chooses."""
-    options = (
-        click.option(
-            "--system", envvar="OMNEO_SYSTEM", default="POS", show_default=True, help="Source that Omneo sees."
-        ),
-        click.option(
-            "--ordering",
-            envvar="OMNEO_ORDERING",
-            type=click.Choice(["strict", "customer"]),
-            default="strict",
-            show_default=True,
-            help="Journal order, or order for each customer.",
-        ),
-        click.option(
-            "--reversal-window",
-            envvar="OMNEO_REVERSAL_WINDOW",
-            type=click.FloatRange(min=0),
-            default=600,
-            show_default=True,
-            help="Seconds for which Omneo lets a redemption be reversed.",
-        ),
-        click.option(
-            "--late-redemption",
-            envvar="OMNEO_LATE_REDEMPTION",
-            type=click.Choice(["send", "hold"]),
-            default="send",
-            show_default=True,
-            help="A redemption that is older than the window when its turn comes.",
-        ),
-        click.option(
-            "--late-reversal",
-            envvar="OMNEO_LATE_REVERSAL",
-            type=click.Choice(["flag", "return"]),
-            default="flag",
-            show_default=True,
-            help="A reversal that comes too late: leave it to a person, or refund it.",
-        ),
-        click.option(
-            "--grace",
-            envvar="OMNEO_GRACE",
-            type=click.FloatRange(min=0),
-            default=60,
-            show_default=True,
-            help="Seconds that a document waits for the redemption it names.",
-        ),
-        click.option(
-            "--routes",
-            envvar="OMNEO_ROUTES",
-            type=click.Choice(["guide", "reference"]),
-            default="reference",
-            show_default=True,
-            help="Which spelling of Omneo's routes.",
-        ),
-        click.option(
-            "--lanes",
-            envvar="OMNEO_LANES",
-            type=click.IntRange(1, 256),
-            help="Requests in flight at once. Default: 1 for strict (no other), 8 for customer.",
-        ),
-        click.option(
-            "--poison-after",
-            envvar="OMNEO_POISON_AFTER",
-            type=click.IntRange(min=1),
-            default=10,
-            show_default=True,
-            help="Failures with 5xx after which a document is held …",
-        ),
-        click.option(
-            "--poison-for",
-            envvar="OMNEO_POISON_FOR",
-            type=Finite(min=0),
-            default=900,
-            show_default=True,
-            help="… if they went on for so many seconds while Omneo otherwise answered.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,7 +68,7 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")  # resolv.conf(5): a silent name server, for 4 s
     from forwarder import books as pair
     from forwarder.link import Credentials, Link, check_url
-    from forwarder.replay import Policy, Replay
+    from forwarder.replay import Replay
     from forwarder.wire import Wire
     from journal.say import speak
 
@@ -214,30 +91,12 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
             stop.wait(seconds)
 
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
-        names = ("system", "poison_after", "late_redemption", "late_reversal", "routes")
-        seconds = {
-            "poison_for_s": "poison_for",
-            "window_s": "reversal_window",
-            "timeout_s": "timeout",
-            "grace_s": "grace",
-        }
-        policy = Policy(
-            **{name: options[name] for name in names}, **{ours: options[its] for ours, its in seconds.items()}
-        )
+        policy = policy_of(options)
         try:
             yield Replay(books, link, policy, speak("omneo-forwarder"), lanes=lanes)
         finally:
             wire.close()
             books.close()
-
-
-def lanes_of(ordering: str, lanes: int | None) -> int:
-    """How many side by side; 0 for strict."""
-    if ordering == "customer":
-        return lanes or 8
-    if lanes not in {None, 1}:
-        raise click.UsageError("--lanes above 1 needs --ordering customer: strict is one request at a time.")
-    return 0
 
 
 @cli.command()
@@ -254,6 +113,69 @@ def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
         return
     for line in standing.lines(found):
         click.echo(line)
+
+
+@cli.command()
+@journal_option
+@delivery_option
+@policy_options
+@click.option("--timeout", envvar="OMNEO_TIMEOUT", type=Finite(min=0, min_open=True), default=15, show_default=True)
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Documents; 0: all.")
+@json_option
+def plan(db: Path, delivery: Path | None, *, limit: int, as_json: bool, **options: Any) -> None:
+    """What would be sent now, in which order and why. Sends nothing."""
+    from itertools import islice
+    from tempfile import TemporaryDirectory
+
+    from forwarder import books as pair
+    from forwarder.plan import plan as rows
+    from forwarder.window import Instant
+
+    book = beside(db, delivery)
+    lanes = lanes_of(options["ordering"], options["lanes"])
+    with TemporaryDirectory() as scratch:
+        if not book.exists():  # as the first run would find it
+            log.open_book(db, "journal", write=False).close()
+            pair.create_delivery(db, book := Path(scratch) / "delivery.db")
+        books = pair.Books(db, book, write=False)
+        found = rows(books, policy_of(options), lanes, Instant(**log.boot_facts(), wall=log.utc_now()))
+        for row in islice(found, limit or None):
+            if as_json:
+                print_json(row)
+            else:
+                tell(f"{row['seq']:>7}  {row['what']:<7}  {row['kind']:<10}  {row['external_id']}: {row['why']}")
+
+
+@cli.command()
+@click.argument("document")
+@journal_option
+@delivery_option
+@click.option("--by", default=getpass.getuser, show_default="the user", help="Who decides.")
+@click.option("--note", default="", help="Why.")
+def release(document: str, db: Path, delivery: Path | None, by: str, note: str) -> None:
+    """Let a held document go after all. A reversal that comes too late goes as a return."""
+    from forwarder import decide
+    from forwarder.books import Books
+
+    decide.release(Books(db, beside(db, delivery)), document, printable(by), printable(note))
+    tell(f"{document} is released: it goes when its turn comes.")
+
+
+@cli.command()
+@click.argument("document")
+@journal_option
+@delivery_option
+@click.option("--by", required=True, help="Who decides.")
+@click.option("--note", required=True, help="Why.")
+def abandon(document: str, db: Path, delivery: Path | None, by: str, note: str) -> None:
+    """Decide that a held document never goes."""
+    from forwarder import decide
+    from forwarder.books import Books
+
+    if not by.strip() or not note.strip():
+        raise click.UsageError("--by and --note must say something.")
+    decide.abandon(Books(db, beside(db, delivery)), document, printable(by), printable(note))
+    tell(f"{document} is abandoned: it never goes.")
 
 
 @cli.command()

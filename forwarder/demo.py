@@ -12,17 +12,19 @@ from typing import Any
 
 import msgspec
 
+from forwarder import demo_rewards
 from forwarder.demo_screen import Screen
 from forwarder.demo_stage import NotAsPromisedError, Stage, stage, typed
 
-SCALE = 60  # documents in a full bar: about as many as the scenes drop
+SCALE = 66  # documents in a full bar: about as many as the scenes drop
 ANSWER_MS = 40  # how long the sandbox takes to answer: no line is as fast as this machine
 
-STATES = ("delivered", "waiting", "refused", "held", "invalid")
+STATES = ("delivered", "waiting", "refused", "held", "cancelled", "invalid")
 
 # What an open flag asks of a person, in the words of its detail.
 ASKS = {
     "invalid": "A file could not be understood. Enter that sale again, and see to the till.",
+    "reversal_too_late": "Omneo would refuse it. Refund it: omneo-forwarder release sends it as a return.",
     "sequence_gap": "Number {from} of {terminal} never came. It is the one in rejected/.",
 }
 
@@ -50,9 +52,11 @@ def story(shop: Stage) -> None:
     curtain_up(shop)
     shop_opens(shop)
     lost = line_is_cut(shop)
+    demo_rewards.spent_offline(shop)
     till_writes_nonsense(shop)
     portal_answers(shop)
     line_is_back(shop)
+    demo_rewards.taken_back(shop)
     day_is_checked(shop, lost)
     look_around(shop, lost)
 
@@ -98,7 +102,7 @@ def line_is_cut(shop: Stage) -> str:
     shop.until(lambda _: not tills.left(), "the spool is empty")
     now = shop.until(lambda now: now["link"] == "down", "the forwarder has noticed that the line is down")
     shop.promise(
-        now["delivered"] + now["waiting"] == len(tills.sold),
+        now["delivered"] + now["waiting"] == len(tills.written),
         f"Files left in the tills' directories: {tills.left()}. All {len(tills.sold)} sales are in the journal.",
     )
     say.tell(f"{now['waiting']} wait. The forwarder says: {now['reason']}.")
@@ -109,7 +113,7 @@ def line_is_cut(shop: Stage) -> str:
 def till_writes_nonsense(shop: Stage) -> None:
     """A file that is no sale."""
     say = shop.screen
-    say.heading("3  A till writes nonsense")
+    say.heading("4  A till writes nonsense")
     say.tell("Till 2 writes a sale without its total. It is set aside, and beside it stands why:")
     file = shop.tills.botch(1)
     rejected = shop.spool / "rejected" / file.relative_to(shop.spool)
@@ -128,7 +132,7 @@ def till_writes_nonsense(shop: Stage) -> None:
 def portal_answers(shop: Stage) -> None:
     """Something answers, but it isn't Omneo."""
     say = shop.screen
-    say.heading("4  A captive portal answers")
+    say.heading("5  A captive portal answers")
     say.tell("The line seems to be back: every request gets 200 OK, and the login page of a guest Wi-Fi.")
     before = shop.look()["delivered"]
     shop.fault("portal")
@@ -138,7 +142,7 @@ def portal_answers(shop: Stage) -> None:
     now = shop.look()
     shop.promise(
         now["delivered"] == before,
-        f"It answered {shop.fired()} times and fooled nobody: all {now['waiting']} sales still wait.",
+        f"It answered {shop.fired()} times and fooled nobody: all {now['waiting']} documents still wait.",
     )
     shop.breathe()
 
@@ -146,7 +150,7 @@ def portal_answers(shop: Stage) -> None:
 def line_is_back(shop: Stage) -> None:
     """The backlog goes, in its order."""
     say, tills = shop.screen, shop.tills
-    say.heading("5  The line is back")
+    say.heading("6  The line is back")
     backlog, before = shop.look()["waiting"], shop.look()["delivered"]
     say.tell(
         "Nobody has to press anything. Between its tries the forwarder waits, at random and longer each time,"
@@ -156,9 +160,12 @@ def line_is_back(shop: Stage) -> None:
     began = time.monotonic()
     shop.until(lambda now: now["delivered"] > before, "the forwarder has tried again", 40)
     noticed = time.monotonic()
-    shop.until(lambda now: now["delivered"] == len(tills.sold), "the backlog is gone")
+    shop.until(lambda now: now["waiting"] == 0 and not tills.left(), "the backlog is gone")
     took = time.monotonic() - noticed
-    say.tell(f"It noticed after {noticed - began:.1f} s and delivered {backlog} sales in {took:.1f} s.")
+    say.tell(f"It noticed after {noticed - began:.1f} s; {backlog} documents were settled in {took:.1f} s.")
+    say.tell(
+        "The reward was spent at Omneo, and its sale linked. The pair that met here was cancelled: neither was sent."
+    )
     shop.breathe()
 
 
@@ -166,15 +173,16 @@ def day_is_checked(shop: Stage, lost: str) -> None:
     """Every promise is compared with what the programs say, and with what Omneo has."""
     say = shop.screen
     say.drop_curtain()
-    say.heading("6  What became of it all")
+    say.heading("8  What became of it all")
     shop.promise(shop.close("run", "ingest"), "Both programs stopped when they were asked to.")
     states = Counter(row["state"] for row in shop.ask_lines("omneo-journal", "list"))
     say.tell(", ".join(f"{states[state]} {state}" for state in STATES) + ".")
     shop.promise(
-        states == {"delivered": len(shop.tills.sold), "invalid": 1},
-        f"Each of the {len(shop.tills.sold)} sales is delivered; only the bad file is not.",
+        states == {"delivered": len(shop.tills.written) - 3, "cancelled": 2, "held": 1, "invalid": 1},
+        f"All is delivered but the pair, the late reversal and the bad file: {len(shop.tills.sold)} sales among it.",
     )
     each_exactly_once(shop)
+    demo_rewards.redemptions_are_right(shop)
     history = shop.ask("omneo-journal", "show", lost)["history"]
     shop.promise(
         any(row.get("found") for row in history),
@@ -195,7 +203,7 @@ def each_exactly_once(shop: Stage) -> None:
         len(at_omneo) == len(there) and there == sold,
         f"Omneo holds each sale exactly once: {sum(sold.values())} in all, to the cent.",
     )
-    taken = [row["external_id"] for row in shop.ask_lines("omneo-journal", "list") if row["state"] == "delivered"]
+    taken = [row["external_id"] for row in shop.ask_lines("omneo-journal", "list") if row["kind"] == "sale"]
     shop.promise([row["external_id"] for row in at_omneo] == taken, "They came to Omneo in the order of the journal.")
 
 

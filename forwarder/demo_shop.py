@@ -1,7 +1,7 @@
 """The shop of the demo: three tills that write what a POS writes, each file under a draft's name and then renamed."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -40,19 +40,70 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 @dataclass(slots=True)
 class Tills:
-    """What is sold, and every sale that the shop may rely on."""
+    """What is sold, and every document that the shop may rely on."""
 
     spool: Path
     dice: Random = field(default_factory=lambda: Random(2025))
     numbers: list[int] = field(default_factory=lambda: list(FIRST_NUMBERS))
-    sold: list[dict[str, Any]] = field(default_factory=list)
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sold(self) -> list[dict[str, Any]]:
+        """The sales among them."""
+        return [document for document in self.written if document["kind"] == "sale"]
 
     def sell(self) -> dict[str, Any]:
         """One sale, at any till, to anybody."""
-        sale = self.ring_up(self.dice.randrange(len(self.numbers)))
-        drop(self.directory(sale), sale)
-        self.sold.append(sale)
-        return sale
+        return self.write(self.ring_up(self.dice.randrange(len(self.numbers))))
+
+    def sell_with(self, redemption: dict[str, Any], reward: Decimal) -> dict[str, Any]:
+        """A sale that was paid in part with a reward, its lines made net by the forwarder."""
+        till = int(redemption["terminal"][-1]) - 1
+        sale = self.ring_up(till)
+        line = self._line("Smørrebrød, for six", "DEL-S6", "72.00") | {"quantity": 1}
+        sale |= {"items": [line, *sale["items"]], "profile_id": redemption["profile_id"]}
+        sale.pop("profile_id_handle", None)
+        sale |= {"total": sale["total"] + line["price_sell"] - reward}
+        sale |= {"redemption_external_id": redemption["external_id"], "apply_redemption": "proportional"}
+        return self.write(sale)
+
+    def redeem(self, till: int, member: str, amount: Decimal) -> dict[str, Any]:
+        """A member spends rewards at a till."""
+        return self.write(
+            self._numbered("redemption", till) | {"profile_id": member, "amount": amount, "strategies": ["rewards"]}
+        )
+
+    def reverse(self, redemption: dict[str, Any]) -> dict[str, Any]:
+        """The card is declined: the redemption is taken back."""
+        till, named = int(redemption["terminal"][-1]) - 1, {"redemption_external_id": redemption["external_id"]}
+        return self.write(self._numbered("reversal", till) | named | {"reason": "card declined"})
+
+    def reverse_online(self, redemption_id: int, seconds: int) -> dict[str, Any]:
+        """The same for a redemption that the till made at Omneo itself, so many seconds ago."""
+        reversal = self._numbered("reversal", 2)
+        made = datetime.now(ZoneInfo(TIMEZONE)) - timedelta(seconds=seconds)
+        named = {"redemption_id": redemption_id, "redeemed_at": f"{made:%Y-%m-%d %H:%M:%S}"}
+        return self.write(reversal | named | {"reason": "card declined"})
+
+    def write(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Drop it, and remember it."""
+        drop(self.directory(document), document)
+        self.written.append(document)
+        return document
+
+    def _numbered(self, kind: str, till: int) -> dict[str, Any]:
+        """The fields that redemptions and reversals share. The number is the next one of the till."""
+        self.numbers[till] += 1
+        number, terminal = self.numbers[till] - 1, f"{STORE}-T{till + 1}"
+        now = datetime.now(ZoneInfo(TIMEZONE))
+        return {
+            "kind": kind,
+            "external_id": f"{terminal}-{now:%Y%m%d}-{number:06d}",
+            "terminal": terminal,
+            "sequence": number,
+            "issued_at": f"{now:%Y-%m-%d %H:%M:%S}",
+            "timezone": TIMEZONE,
+        }
 
     def botch(self, till: int) -> Path:
         """A till forgets what a sale must have. The file's path."""

@@ -139,6 +139,16 @@ class Stage:
             self.fail(f"the sandbox did not do what it was asked ({error!r})", self.home / "logs" / "sandbox.log")
         return _exact.decode(answer.content) if answer.content else None
 
+    def omneo(self, method: str, path: str, content: Any = None) -> Any:
+        """What a till that is online asks of Omneo itself."""
+        token = {"Authorization": f"Bearer {self.env['OMNEO_TOKEN']}"}
+        try:
+            answer = self._desk.request(method, self.env["OMNEO_URL"] + path, json=content, headers=token)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            self.fail(f"the sandbox did not answer the till ({error!r})", self.home / "logs" / "sandbox.log")
+        return _exact.decode(answer.content)
+
     def fault(self, mode: str, **how: Any) -> None:
         """Something goes wrong from now on."""
         self.desk("POST", "/faults", {"mode": mode, **how})

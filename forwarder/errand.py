@@ -50,7 +50,9 @@ class Errand:
     intent: bool = False  # a resend could do harm: the attempt is on disk before it leaves
     redeemed: Redeemed | None = None  # the redemption to link, to reverse or to return
     as_return: bool = False  # a reversal that comes too late, refunded
-    ours: frozenset[str] = frozenset()  # redemptions of this customer that are known to be another document's
+    left: Instant | None = None  # just before its first attempt
+    ours: frozenset[str] = frozenset()  # what is known to be another document's at Omneo
+    unwanted: bool = False  # a reversal waits: not to be sent again
     by_hand: bool = False  # a person released it
     flags: tuple[tuple[str, dict[str, Any]], ...] = ()  # raised when it is settled
 
@@ -63,7 +65,7 @@ class Memory:
     unsent: set[int] = field(default_factory=set)  # attempted in this run, and provably nothing of it left
     first_sent: dict[int, datetime] = field(default_factory=dict)
     turn_came: dict[int, float] = field(default_factory=dict)  # documents waiting for a redemption (monotonic)
-    absent_since: dict[int, float] = field(default_factory=dict)  # doubtful, and not seen at Omneo since (monotonic)
+    absent_since: dict[int, float] = field(default_factory=dict)  # doubtful, and not seen at Omneo since (since boot)
 
     def forget(self, seq: int) -> None:
         """A document is settled."""
@@ -113,6 +115,8 @@ def _errand(document: Document, view: View, *, intent: bool = False, **more: Any
     else:
         look_first = seq in view.memory.doubt or seq <= books.unknown_upto
     since = view.memory.first_sent.setdefault(seq, document.received_at if look_first else view.now.wall)
+    if intent and look_first:
+        more["left"] = known.left(books, document)
     return Errand(document, since, look_first, intent, **more)
 
 
@@ -159,10 +163,10 @@ def _missing(document: Document, name: str, view: View) -> str | Outcome | None:
 def _redemption(document: Document, view: View) -> Prepared:
     books = view.books
     reversals = known.naming(books, f"external:{document.external_id}", "reversal")
+    waiting = tuple(reversal for reversal, state in reversals if state == "waiting")
     if not _may_have_left(document, view) and not books.lost(document):
         if any(state == "cancelled" for _, state in reversals):
             return Outcome("cancelled", "its reversal was cancelled with it")
-        waiting = tuple(reversal for reversal, state in reversals if state == "waiting")
         if waiting:
             return Pair((document, *waiting))
         late = _late(document, view)
@@ -173,7 +177,8 @@ def _redemption(document: Document, view: View) -> Prepared:
         ):
             flag = ("reversal_window_exceeded", {"verdict": late.judged, **late.inputs})
             return Outcome("held", "it is older than the reversal window", flags=(flag,))
-    return _errand(document, view, intent=True, ours=known.redeemed_since(books, document.seq))
+    errand = _errand(document, view, intent=True, unwanted=bool(waiting))
+    return replace(errand, ours=known.redeemed_by_others(books, document.seq)) if errand.look_first else errand
 
 
 def _late(document: Document, view: View) -> window.Verdict:
@@ -207,6 +212,7 @@ def _undoing(document: Document, view: View) -> tuple[Document, Prepared]:
         intent=True,
         redeemed=known.redeemed(books, name, document),
         by_hand=known.released_by_hand(books, document.seq),
+        ours=known.returned(books, name),
     )
     if document.kind == "return" or errand.look_first:
         return document, errand

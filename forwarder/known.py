@@ -8,6 +8,9 @@ from forwarder.books import OURSELVES, SETTLED, Books, Document
 from forwarder.window import Instant, Made
 from journal.check import names
 from journal.document import local_time
+from journal.log import Entry
+
+LOOK_BACK = 100_000  # entries of the delivery book before an attempt: more than a day of a large shop
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,17 @@ def waits_for(books: Books, seq: int, name: str) -> bool:
     return bool(held) and held[0].get("until") == name
 
 
+def freed(books: Books, redemption: Document) -> list[tuple[Document, Entry]]:
+    """What was held only because this redemption was doubtful, with the entries that release it."""
+    name, facts = f"external:{redemption.external_id}", {"by": OURSELVES, "note": "its redemption is settled"}
+    return [
+        (document, Entry("released", document.seq, document.external_id, facts))
+        for kind in ("reversal", "return")
+        for document, state in naming(books, name, kind)
+        if state == "held" and waits_for(books, document.seq, name)
+    ]
+
+
 def redemption(books: Books, name: str) -> tuple[Document | None, str]:
     """The redemption that a name means, with its state: a document's, or `never came`, `online`, `doubtful`."""
     if name.startswith("omneo:"):
@@ -60,9 +74,15 @@ def redemption(books: Books, name: str) -> tuple[Document | None, str]:
 def reversing(books: Books, name: str) -> bool:
     """Has a redemption been reversed, or may it have been, or is it about to be?"""
     return any(
-        state in {"waiting", "delivered"} or books.attempted(document.seq)
+        state in {"waiting", "delivered"} or (books.attempted(document.seq) and not _came_to_nothing(books, document))
         for document, state in naming(books, name, "reversal")
     )
+
+
+def _came_to_nothing(books: Books, reversal: Document) -> bool:
+    """Is it sure that Omneo did not reverse anything? It said no, or it was too late before anything was done."""
+    settled = [(kind, facts) for _, _, kind, facts in books.history(reversal.seq) if kind in {"held", "refused"}][-1:]
+    return any(kind == "refused" or facts.get("undone") is False for kind, facts in settled)
 
 
 def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeemed:
@@ -75,26 +95,44 @@ def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeeme
         return Redeemed(name.removeprefix("omneo:"), Made(created_at=created), benefit=benefit)
     document = books.by_external_id(name.removeprefix("external:"))
     assert document is not None
-    books.flush()
     history = books.history(document.seq)
     facts = next(facts for _, _, kind, facts in reversed(history) if kind == "delivered")
-    attempt = next(((at, facts) for _, at, kind, facts in history if kind == "attempt"), None)
-    left = None
-    if attempt is not None and not books.lost(document):
-        left = Instant(attempt[1]["boot"], attempt[1]["since_boot_s"], datetime.fromisoformat(attempt[0]))
-    made = Made(left, _moment(facts.get("created_at")), _moment(facts.get("date")))
+    made = Made(left(books, document), _moment(facts.get("created_at")), _moment(facts.get("date")))
     total = Decimal(facts["total"]) if facts.get("total") is not None else None
     return Redeemed(str(facts["omneo_id"]), made, total, document.content.get("benefit_id") is not None)
 
 
-def redeemed_since(books: Books, seq: int) -> frozenset[str]:
-    """Omneo's ids of what was delivered since a document's first attempt: none of them can be this document."""
-    books.flush()
-    first = books.delivery.execute("SELECT min(seq) FROM log WHERE about = ? AND kind = 'attempt'", (seq,)).fetchone()
+def left(books: Books, document: Document) -> Instant | None:
+    """Just before the first byte of it can have left; None if this book can't tell."""
+    attempt = next(((at, facts) for _, at, kind, facts in books.history(document.seq) if kind == "attempt"), None)
+    if attempt is None or books.lost(document):
+        return None
+    at, facts = attempt
+    return Instant(facts["boot"], facts["since_boot_s"], datetime.fromisoformat(at))
+
+
+def redeemed_by_others(books: Books, seq: int) -> frozenset[str]:
+    """Omneo's ids of redemptions that are other documents', looking back as far as may matter to this one's attempt."""
+    (first,) = books.delivery.execute(
+        "SELECT min(seq) FROM log WHERE about = ? AND kind = 'attempt'", (seq,)
+    ).fetchone()
     rows = books.delivery.execute(
-        "SELECT json_extract(facts, '$.omneo_id') FROM log WHERE seq > ? AND kind = 'delivered'", (first[0] or 0,)
+        "SELECT json_extract(facts, '$.omneo_id') FROM log WHERE seq > ? AND kind = 'delivered' AND about <> ?"
+        " AND json_type(facts, '$.late_s') IS NOT NULL",
+        ((first or 0) - LOOK_BACK, seq),
+    ).fetchall()
+    pending = (entry.facts for entry in books.pending if entry.kind == "delivered" and "late_s" in entry.facts)
+    return frozenset([str(omneo_id) for (omneo_id,) in rows] + [str(facts["omneo_id"]) for facts in pending])
+
+
+def returned(books: Books, name: str) -> frozenset[str]:
+    """Omneo's ids of the returns of a redemption that are known."""
+    histories = (
+        books.history(document.seq) for document, state in naming(books, name, "return") if state == "delivered"
     )
-    return frozenset(str(omneo_id) for (omneo_id,) in rows) if first[0] else frozenset()
+    return frozenset(
+        str(facts["omneo_id"]) for history in histories for _, _, kind, facts in history if kind == "delivered"
+    )
 
 
 def _moment(value: str | None) -> datetime | None:

@@ -5,33 +5,18 @@ Whatever may have reached Omneo is looked for before anything is sent again: fou
 doesn't give it back, as the only candidate), it is adopted; proven absent, it is sent again; else a person decides.
 """
 
-import time
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from forwarder import errand as errands
-from forwarder import omneo, outcome, window
-from forwarder.errand import Errand, Memory, Policy
-from forwarder.link import Link
+from forwarder import lookup, omneo, outcome, window
+from forwarder.errand import Errand
+from forwarder.lookup import Found, Talk
 from forwarder.outcome import Answer, Outcome, moment
 from journal.document import local_time
-from journal.log import Clock
-
-SETTLE_S = 2.0  # absent in two looks so far apart is absent: Omneo documents no delay
-CLOSE_S = 120.0  # how far Omneo's clock and ours may be apart for a candidate to be of the attempt's time
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Talk:
-    """What a conversation needs beside the errand."""
-
-    link: Link
-    policy: Policy
-    memory: Memory
-    now: Clock
 
 
 def redemption(talk: Talk, errand: Errand) -> Outcome:
@@ -40,16 +25,20 @@ def redemption(talk: Talk, errand: Errand) -> Outcome:
     if isinstance(profile, Outcome):
         return profile
     if errand.look_first:
-        found = find_redemption(talk, errand, profile)
-        if found is not None:
-            return replace(found, profile=profile)
+        there = lookup.redemption(talk, errand, profile)
+        if there is not None:
+            return replace(adopted(talk, errand, there), profile=profile)
+        if errand.unwanted:
+            return Outcome("cancelled", "Omneo does not have it, and its reversal waits")
     answer = talk.link.ask(omneo.redeem(errand.document.content, profile, talk.policy.routes))
     match outcome.meaning(answer):
         case "yes" if answer.data.get("id") is not None:
             return replace(redeemed(talk, errand, answer.data, answer), profile=profile)
         case "no":
-            return refused(talk, errand, answer, find_redemption(talk, errand, profile, settled=True))
+            return refused(talk, errand, answer, lookup.redemption(talk, errand, profile, told_no=True))
         case "missing":
+            if customer(talk, errand) != profile:
+                return Outcome("deferred", "its customer has become another at Omneo", line=False)
             return missing(talk, errand, answer, omneo.read_profile(profile, None))
     return outcome.otherwise(answer)  # what may have left is looked for before anything is sent again
 
@@ -69,13 +58,34 @@ def customer(talk: Talk, errand: Errand) -> str | Outcome:
             return ids.pop()
     if meaning in {"missing", "no"} or (meaning == "yes" and isinstance(answer.content.get("data"), list)):
         if errand.look_first:
-            return unclear(errand, "its customer can't be found at Omneo any more")
+            return lookup.unclear(errand, "its customer can't be found at Omneo any more")
         unknown = {"message": "Omneo does not know the customer."}
         return refused(talk, errand, replace(answer, content=unknown, reason="Omneo does not know the customer"), None)
     return outcome.otherwise(answer)
 
 
-def redeemed(talk: Talk, errand: Errand, row: Row, answer: Answer) -> Outcome:
+def look(talk: Talk, errand: Errand) -> Outcome | None:
+    """Has Omneo got it, after all that went wrong? One look, after which it is held and nothing is sent again."""
+    if errand.document.kind == "redemption":
+        profile = customer(talk, replace(errand, look_first=True))
+        if isinstance(profile, Outcome):
+            return profile
+        there = lookup.redemption(talk, errand, profile, told_no=True)
+    else:
+        types = {"reversal", "return"} if errand.document.kind == "reversal" else {"return"}
+        there = lookup.undoing(talk, errand, types, told_no=True)
+    return None if there is None else adopted(talk, errand, there)
+
+
+def adopted(talk: Talk, errand: Errand, there: Found | Outcome) -> Outcome:
+    """What a look-up came to: what was found is ours."""
+    if isinstance(there, Outcome):
+        return there
+    kind = redeemed if errand.document.kind == "redemption" else undone
+    return kind(talk, errand, there.row, there.answer, found=True)
+
+
+def redeemed(talk: Talk, errand: Errand, row: Row, answer: Answer, *, found: bool = False) -> Outcome:
     """Omneo has it. How late it came, and whether it was all of it, is for a person to know."""
     content = errand.document.content
     created = moment(row.get("created_at"))
@@ -92,54 +102,11 @@ def redeemed(talk: Talk, errand: Errand, row: Row, answer: Answer) -> Outcome:
     facts = {
         "omneo_id": omneo.id_of(row),
         "created_at": _iso(created),
-        "date": _iso(answer.date),
+        "date": None if found else _iso(answer.date),  # only the first answer compares with `created_at`
         "total": None if total is None else str(total),
         "late_s": late.inputs["seconds"],
     }
     return Outcome("delivered", facts=facts, flags=tuple(flags), status=answer.status, date=answer.date)
-
-
-def find_redemption(talk: Talk, errand: Errand, profile: str, *, settled: bool = False) -> Outcome | None:
-    """
-    Is it at Omneo? Adopted if it is, None if it provably isn't, held if nobody can tell, deferred if not now.
-
-    `settled`: Omneo has just said no to it, so that one look at what is there is enough.
-    """
-    content = errand.document.content
-    rows: list[Row] = []
-    answer: Answer | None = None
-    for answer in talk.link.pages(lambda page: omneo.redemptions_of_customer(profile, page)):
-        if outcome.meaning(answer) != "yes":
-            return look_up_failed(errand, answer)
-        rows += answer.rows
-    assert answer is not None
-    ours = [row for row in rows if row.get("type", "redeem") == "redeem"]
-    strong = [row for row in ours if omneo.reference(row) == errand.document.external_id]
-    if len(strong) == 1:
-        return redeemed(talk, errand, strong[0], answer)
-    weak = [row for row in ours if omneo.reference(row) is None and _could_be(errand, row, content)]
-    if len(strong) > 1 or len(weak) > 1:
-        return unclear(errand, f"Omneo has {len(strong) or len(weak)} redemptions that could be this one")
-    if weak:
-        return redeemed(talk, errand, weak[0], answer)
-    return absent(talk, errand, settled=settled)
-
-
-def _could_be(errand: Errand, row: Row, content: Row) -> bool:
-    """Same customer (it is in their list), kind, value and sale, made within the attempt's time, nobody else's."""
-    created = moment(row.get("created_at"))
-    if str(row.get("id")) in errand.ours or created is None:
-        return False
-    if created < errand.since.astimezone(UTC) - timedelta(seconds=CLOSE_S):
-        return False
-    sale = content.get("transaction_external_id")
-    if sale is not None and row.get("transaction_external_id") not in {None, sale}:
-        return False
-    kinds = {item.get("type") for item in row.get("items") or [] if isinstance(item, dict)}
-    if content.get("benefit_id") is not None:
-        return kinds <= {"benefit"}
-    total, wanted = omneo.money(row.get("total")), omneo.money(content.get("amount"))
-    return "benefit" not in kinds and total is not None and wanted is not None and 0 < total <= wanted
 
 
 def reversal(talk: Talk, errand: Errand) -> Outcome:
@@ -147,20 +114,20 @@ def reversal(talk: Talk, errand: Errand) -> Outcome:
     redeemed_ = errand.redeemed
     assert redeemed_ is not None
     if errand.look_first:
-        found = find_undoing(talk, errand, {"reversal", "return"})
-        if found is not None:
-            return found
+        there = lookup.undoing(talk, errand, {"reversal", "return"})
+        if there is not None:
+            return adopted(talk, errand, there)
     ready = judged_in_time(talk, errand)
-    if isinstance(ready, Outcome):
-        return ready
+    if isinstance(ready, Outcome):  # nothing of it left, or what left has come to nothing
+        return replace(ready, facts=ready.facts | {"undone": False}) if ready.settles else ready
     if ready.as_return:
         return give_back(talk, replace(ready, look_first=False))
     answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id))
     match outcome.meaning(answer):
         case "yes" if answer.data.get("id") is not None:
-            return undone(errand, answer.data, answer)
+            return undone(talk, errand, answer.data, answer)
         case "no":
-            return refused(talk, errand, answer, find_undoing(talk, errand, {"reversal"}, settled=True))
+            return refused(talk, errand, answer, lookup.undoing(talk, errand, {"reversal"}, told_no=True))
         case "missing":
             return missing(talk, errand, answer, omneo.read_redemption(redeemed_.omneo_id))
     return outcome.otherwise(answer)  # what may have left is looked for before anything is sent again
@@ -189,80 +156,37 @@ def give_back(talk: Talk, errand: Errand) -> Outcome:
     redeemed_ = errand.redeemed
     assert redeemed_ is not None
     if errand.look_first:
-        found = find_undoing(talk, errand, {"return"})
-        if found is not None:
-            return found
+        there = lookup.undoing(talk, errand, {"return"})
+        if there is not None:
+            return adopted(talk, errand, there)
     answer = talk.link.ask(omneo.give_back(errand.document.content, redeemed_.omneo_id, benefit=redeemed_.benefit))
     match outcome.meaning(answer):
         case "yes" if answer.data.get("id") is not None:
-            return undone(errand, answer.data, answer)
+            return undone(talk, errand, answer.data, answer)
         case "no":
-            return refused(talk, errand, answer, find_undoing(talk, errand, {"return"}, settled=True))
+            return refused(talk, errand, answer, lookup.undoing(talk, errand, {"return"}, told_no=True))
         case "missing":
             return missing(talk, errand, answer, omneo.read_redemption(redeemed_.omneo_id))
     return outcome.otherwise(answer)  # what may have left is looked for before anything is sent again
 
 
-def find_undoing(talk: Talk, errand: Errand, types: set[str], *, settled: bool = False) -> Outcome | None:
-    """Has this reversal or return been done? A redemption is reversed once; returns carry our reference."""
-    redeemed_ = errand.redeemed
-    assert redeemed_ is not None
-    rows: list[Row] = []
-    answer: Answer | None = None
-    for answer in talk.link.pages(lambda page: omneo.undone(redeemed_.omneo_id, page)):
-        if outcome.meaning(answer) != "yes":
-            return look_up_failed(errand, answer)
-        rows += answer.rows
-    assert answer is not None
-    there = [row for row in rows if row.get("type") in types]
-    strong = [row for row in there if omneo.reference(row) == errand.document.external_id]
-    whole = [row for row in there if row.get("type") == "reversal" and omneo.reference(row) is None]
-    weak = [row for row in there if row.get("type") == "return" and omneo.reference(row) is None]
-    if strong or whole:
-        return undone(errand, (strong or whole)[0], answer)
-    if weak:
-        return unclear(errand, f"Omneo has {len(weak)} returns that could be this one")
-    return absent(talk, errand, settled=settled)
-
-
-def undone(errand: Errand, row: Row, answer: Answer) -> Outcome:
+def undone(talk: Talk, errand: Errand, row: Row, answer: Answer, *, found: bool = False) -> Outcome:
     """Omneo has the reversal or return."""
-    facts = {"omneo_id": omneo.id_of(row)} | ({"as": "return"} if errand.as_return else {})
-    return Outcome("delivered", facts=facts, flags=errand.flags, status=answer.status, date=answer.date)
+    facts: dict[str, Any] = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
+    flags = errand.flags
+    if errand.document.kind == "reversal" and (errand.as_return or row.get("type") == "return"):
+        facts["as"] = "return"
+        if not flags and errand.redeemed is not None:  # it went as a return, and then its answer was lost
+            here, clock, policy = talk.link.instant(), talk.link.omneo_clock, talk.policy
+            late = window.reversal(errand.redeemed.made, here, clock, policy.window_s, policy.reserve_s)
+            flags = (("reversal_too_late", {"verdict": late.judged, **late.inputs}),)
+    return Outcome("delivered", facts=facts, flags=flags, status=answer.status, date=answer.date)
 
 
-def absent(talk: Talk, errand: Errand, *, settled: bool) -> Outcome | None:
-    """Not there. Proven when it was not there a settling time ago either; until then, look again."""
-    if settled:
-        return None
-    seq = errand.document.seq
-    since = talk.memory.absent_since.setdefault(seq, time.monotonic())
-    left = since + SETTLE_S - time.monotonic()
-    if left > 0:
-        return Outcome(
-            "deferred", "looking for it at Omneo a second time", look_up=True, retry_after_s=left, line=False
-        )
-    talk.memory.absent_since.pop(seq, None)
-    return None
-
-
-def unclear(errand: Errand, why: str) -> Outcome:
-    """Omneo can't say whether it has it: a person decides."""
-    flags = (("doubtful", {"why": why}),)
-    return Outcome("held", why, facts={"doubtful": True}, flags=flags + errand.flags)
-
-
-def look_up_failed(errand: Errand, answer: Answer) -> Outcome:
-    """The question can't be asked now, or not at all."""
-    if outcome.meaning(answer) == "missing" and not answer.html:
-        return unclear(errand, "Omneo does not show what it has")
-    return replace(outcome.otherwise(answer), look_up=True)
-
-
-def refused(talk: Talk, errand: Errand, answer: Answer, found: Outcome | None) -> Outcome:
+def refused(talk: Talk, errand: Errand, answer: Answer, there: lookup.Search) -> Outcome:
     """A no for good, unless a look shows that Omneo has it all the same."""
-    if found is not None and found.kind in {"delivered", "deferred", "paused"}:
-        return found
+    if isinstance(there, Found) or (there is not None and not there.settles):
+        return adopted(talk, errand, there)
     facts = {"status": answer.status, "words": omneo.words(answer, errand.document.content)}
     name = {"redemption": "redemption_refused", "reversal": "reversal_too_late"}.get(errand.document.kind)
     flags = errand.flags + (((name, facts),) if name and not errand.as_return else ())

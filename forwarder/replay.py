@@ -12,16 +12,16 @@ from typing import Any
 
 from forwarder import known, omneo, outcome, redeem, window
 from forwarder.apportion import proportional
-from forwarder.books import OURSELVES, TURN, Books, Document
+from forwarder.books import TURN, Books, Document
 from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Memory, Pair, Policy, View, prepare
 from forwarder.lane import Strict
 from forwarder.line import Line
 from forwarder.link import Link
+from forwarder.lookup import Talk
 from forwarder.outcome import Answer, Outcome
-from forwarder.redeem import Talk
 from journal.document import local_time
-from journal.log import Clock, Entry, boot_facts, utc_now
+from journal.log import Clock, Entry, utc_now
 from journal.say import Say
 
 __all__ = ["Policy", "Replay", "step"]
@@ -105,7 +105,9 @@ def may_leave(run: Replay, errand: Errand) -> None:
     elif run.lane.settled_upto >= turn.settled + 2 * TURN:
         run.books.take_turn(run.lane.settled_upto, turn.upto)
     if errand.intent and not run.books.attempted(document.seq):
-        run.books.record(Entry("attempt", document.seq, document.external_id, boot_facts()))
+        now = run.link.instant()
+        facts = {"boot": now.boot, "since_boot_s": now.since_boot_s}
+        run.books.record(Entry("attempt", document.seq, document.external_id, facts))
         run.books.flush()
 
 
@@ -147,9 +149,11 @@ def sale(talk: Talk, errand: Errand) -> Outcome:
 
 
 def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
-    """The sale as it goes out: lines net of their share of the redemption, if the till asked for that."""
+    """The sale as it goes out: lines net of their share of its redemption, if it has one and the till asked for that."""
     content = errand.document.content
-    if content.get("apply_redemption") != "proportional" or errand.redeemed is None:
+    if errand.redeemed is None:  # it may name one that was reversed since
+        return {name: value for name, value in content.items() if name != "redemption_id"}
+    if content.get("apply_redemption") != "proportional":
         return content
     amount = errand.redeemed.total
     if amount is None:
@@ -230,8 +234,9 @@ def poisoned(run: Replay, errand: Errand, result: Outcome) -> Outcome:
         return result
     if outcome.meaning(run.link.ask(omneo.verify_token())) != "yes":
         return result
-    found = look_up(run.talk, errand) if document.kind == "sale" else None
-    if found is not None:  # the last failure may have done its work
+    look = look_up if document.kind == "sale" else redeem.look
+    found = look(run.talk, errand)  # the last failure may have done its work
+    if found is not None and (found.settles or found.status is None or found.status < 500):
         return found
     facts = {"status": result.status, "failures": len(failures)}
     return Outcome("held", "it keeps failing while Omneo otherwise answers", facts=facts, flags=(("poison", facts),))
@@ -274,13 +279,9 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
 
 def settle_doubt(run: Replay, redemption: Document) -> None:
     """What was held because its redemption was doubtful goes on: the doubt is settled."""
-    name = f"external:{redemption.external_id}"
-    for kind in ("reversal", "return"):
-        for document, state in known.naming(run.books, name, kind):
-            if state == "held" and known.waits_for(run.books, document.seq, name):
-                facts = {"by": OURSELVES, "note": "its redemption is settled"}
-                run.books.record(Entry("released", document.seq, document.external_id, facts))
-                run.lane.put_back(document)
+    for document, entry in known.freed(run.books, redemption):
+        run.books.record(entry)
+        run.lane.put_back(document)
 
 
 def clock_flags(run: Replay, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:

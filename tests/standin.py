@@ -126,7 +126,7 @@ class Store:
         """What waits in the spool goes into the journal."""
         book = log.open_book(self.db, "journal", write=True)
         try:
-            ingest.sweep(Spool(self.spool, 1024 * 1024, lambda *_: None), book, say=quiet)
+            ingest.sweep(Spool(self.spool, 1024 * 1024, lambda *_: None), book, say=quiet, now=self.now)
         finally:
             book.close()
 
@@ -174,8 +174,9 @@ class Store:
         say = options.pop("say", quiet)
         books = Books(self.db, self.delivery, now=now)
         books.opened()
-        self.wire = Wire(timeout)
-        link = Link(check_url(url), Credentials(token), self.wire, rate=0, sleep=at_once, now=now)
+        self.wire = options.pop("wire", Wire)(timeout)
+        clocks = {"now": now, "instant": options.pop("instant", None)}
+        link = Link(check_url(url), Credentials(token), self.wire, rate=0, sleep=at_once, **clocks)
         return Replay(books, link, Policy(**options), say, now=now)
 
 

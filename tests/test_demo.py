@@ -25,21 +25,29 @@ SENTENCES = (
     "2  The line is cut",
     "Files left in the tills' directories: 0. All 43 sales are in the journal.",
     "The forwarder says: no connection.",
-    "3  A till writes nonsense",
+    "3  Rewards are spent, with nobody to ask",
+    "23 documents wait, and the reward is granted at the till",
+    "4  A till writes nonsense",
     ".json.error.json",
     "/total: ",
-    "4  A captive portal answers",
+    "5  A captive portal answers",
     "fooled nobody: all ",
-    "5  The line is back",
+    "6  The line is back",
     "It noticed after ",
-    "6  What became of it all",
-    "59 delivered, 0 waiting, 0 refused, 0 held, 1 invalid.",
+    "The pair that met here",
+    "7  Rewards are taken back",
+    "Taken back at once: 5.00 were spent",
+    "held and flagged",
+    "8  What became of it all",
+    "63 delivered, 0 waiting, 0 refused, 1 held, 2 cancelled, 1 invalid.",
     "Omneo holds each sale exactly once: ",
     "They came to Omneo in the order of the journal.",
+    "Each reward was spent once",
     "looked up at Omneo, and not sent again.",
     "nothing altered.",
     " invalid\n",
     " sequence_gap\n",
+    " reversal_too_late\n",
     "Look around yourself",
     "export OMNEO_JOURNAL_DB=",
     "omneo-journal list",
@@ -103,8 +111,8 @@ def test_says_so_when_omneo_has_what_no_till_sold(temporary: Path) -> None:
     demo = start(temporary)
     until(demo, "2  The line is cut")
     url = next(temporary.glob("*/logs/sandbox.log")).read_text().strip()
-    until(demo, "4  A captive portal answers")
-    until(demo, "5  The line is back")
+    until(demo, "5  A captive portal answers")
+    until(demo, "6  The line is back")
     bearer = {"Authorization": "Bearer sandbox"}
     stray = {"total": 1, "transacted_at": "2025-06-15 14:32:00", "timezone": "Australia/Melbourne", "items": []}
     for _ in range(100):
