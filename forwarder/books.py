@@ -69,6 +69,7 @@ class Books:
         """Open both. Raises log.Unusable if the delivery book belongs to another journal, or knows a longer one."""
         self.journal = log.open_book(journal, "journal", write=False)
         self.delivery = log.open_book(delivery, "delivery", write=write)
+        self.path = journal
         self.now = now
         self._pending: list[log.Entry] = []
         self._since = 0.0  # when the oldest of them was recorded (monotonic)

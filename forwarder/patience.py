@@ -1,6 +1,7 @@
 """The loops around a step: how long to wait after a failure, what ends a wait, and what wakes an idle forwarder."""
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from watchdog.observers import Observer
 
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
-from journal.log import NotNow
+from journal.log import NotNow, reading_failed
 
 IDLE_S = 1.0  # the journal is looked at so often when no file event comes
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
@@ -50,6 +51,7 @@ def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
     step_with_patience = patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
+    told = ""
     while True:
         wake.clear()
         if stop.is_set():
@@ -59,8 +61,11 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
                 wake.wait(IDLE_S)
+            told = ""
         except NotNow as reason:  # what was recorded is still in hand
-            run.say("not_now", reason=str(reason))
+            if str(reason) != told:
+                run.say("not_now", reason=str(reason))
+            told = str(reason)
             stop.wait(1.0)
 
 
@@ -90,8 +95,20 @@ def patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> tena
 
 
 def step_unless(stop: threading.Event, run: Replay) -> Outcome | None:
-    """A step, but none when the wait before it ended because the program is to stop."""
-    return None if stop.is_set() else step(run)
+    """A step, but none when the wait before it ended because the program is to stop. Raises NotNow."""
+    if stop.is_set():
+        return None
+    with readable(run):
+        return step(run)
+
+
+@contextmanager
+def readable(run: Replay) -> Iterator[None]:
+    """A journal whose writer was killed in the middle of a commit can't be read until that writer is back: NotNow."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise reading_failed(error, run.books.path) from error
 
 
 def rest(run: Replay, stop: threading.Event, seconds: float) -> None:

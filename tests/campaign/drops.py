@@ -14,7 +14,7 @@ Doc = dict[str, Any]
 LIMIT = 1024 * 1024  # contract, section 2
 TILLS = ("", "till-1", "till-2", "Kasse 3", "レジ-4")
 ZONES = ("Australia/Melbourne", "Asia/Tokyo", "Europe/Berlin")
-CUSTOMERS = (
+CUSTOMERS: tuple[Doc, ...] = (
     {},
     {},
     {"profile_id": "jane@example.com", "profile_id_handle": "email"},

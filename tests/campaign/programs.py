@@ -61,9 +61,10 @@ class Program:
             code = self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            code = "none: it had to be killed"
-        if code != 0:
-            self.complaints.append(f"{self.name} ended with code {code} after SIGTERM")
+            self.complaints.append(f"{self.name} did not end after SIGTERM")
+        else:
+            if code != 0:
+                self.complaints.append(f"{self.name} ended with code {code} after SIGTERM")
 
 
 PLANTED = Path(__file__).parents[1] / "planted.py"

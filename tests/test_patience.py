@@ -1,0 +1,65 @@
+"""The loops around a step: what ends a wait, and what a journal means that can't be read just now."""
+
+import os
+import signal
+import sqlite3
+import threading
+from typing import Any
+
+import pytest
+from standin import Omneo, Store, sale
+from test_replay import Said
+
+from forwarder import patience
+from journal import log
+from journal.log import Entry, NotNow
+
+
+def killed_in_the_middle_of_a_commit(store: Store) -> None:
+    """A journal's writer dies when pages of a commit are in the file already: its rollback journal stays, hot."""
+    child = os.fork()
+    if child == 0:
+        book = log.open_book(store.db, "journal", write=True)
+        book.execute("PRAGMA cache_size = 2")
+        with log.writing(book):
+            log.append(book, [Entry("line", body=b"x" * 4000) for _ in range(400)])
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert store.db.with_name("journal.db-journal").stat().st_size > 0
+
+
+@pytest.fixture
+def said() -> Any:
+    return Said()
+
+
+def test_a_journal_whose_writer_was_killed_is_waited_for(store: Store, omneo: Omneo, token: Any, said: Any) -> None:
+    """Once: SQLITE_READONLY_ROLLBACK at an open reader ended the forwarder with 78 and talk of a backup."""
+    store.take(sale("S-1"))
+    stop, wake = threading.Event(), threading.Event()
+    with store.forwarding(omneo.url, token=token, say=said) as run:
+        killed_in_the_middle_of_a_commit(store)
+        with pytest.raises(NotNow, match="recovered"):
+            patience.step_unless(stop, run)
+        with pytest.raises(sqlite3.OperationalError):  # it is what SQLite says, and no accident of ours
+            log.head(run.books.journal)
+
+        def recover() -> None:
+            store.sweep()
+            store.take(sale("S-2"))
+
+        threading.Timer(2.5, recover).start()
+        watched = threading.Timer(0, lambda: _wait_for(omneo, 2, stop))
+        watched.start()
+        patience.run_until(run, stop, wake)
+        watched.join()
+    assert omneo.sales() == ["S-1", "S-2"]
+    assert [event for event, _ in said.events].count("not_now") == 1
+    store.verified()
+
+
+def _wait_for(omneo: Omneo, sales: int, stop: threading.Event) -> None:
+    for _ in range(600):
+        if len(omneo.sales()) >= sales or stop.wait(0.05):
+            break
+    stop.set()
