@@ -194,15 +194,13 @@ class ByCustomer:
         self._others_version = version
 
     def _enter(self, document: Document, *, released: bool = False) -> Waiting:
+        wanted = keys(document) + self._keys_of_redemption(document)  # reads, and may fail: before anything changes
         waiting = Waiting(document.seq, released=released)
         self._waiting[waiting.seq] = waiting
         if not released:
             heappush(self._order, waiting)
-        wanted = keys(document)
         if document.kind == "redemption":
             self._let_first(wanted, document)
-        else:
-            wanted += self._keys_of_redemption(document)
         self._queues.join(waiting, wanted)
         if document.kind == "reversal":
             waiting.reverses = known.named_by(document)

@@ -5,7 +5,6 @@ What has to be known before a document may go: the redemption it names, its pair
 (an Outcome), or it may go (an Errand), or another document has to go before it (that one's Errand or Outcome).
 """
 
-import time
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -64,7 +63,7 @@ class Memory:
     doubt: set[int] = field(default_factory=set)  # may have reached Omneo in this run
     unsent: set[int] = field(default_factory=set)  # attempted in this run, and provably nothing of it left
     first_sent: dict[int, datetime] = field(default_factory=dict)
-    turn_came: dict[int, float] = field(default_factory=dict)  # documents waiting for a redemption (monotonic)
+    turn_came: dict[int, float] = field(default_factory=dict)  # documents waiting for a redemption (since boot)
     absent_since: dict[int, float] = field(default_factory=dict)  # doubtful, and not seen at Omneo since (since boot)
 
     def forget(self, seq: int) -> None:
@@ -149,7 +148,8 @@ def _missing(document: Document, name: str, view: View) -> str | Outcome | None:
     """Why the redemption that a sale or return names can't be used; None if it can; an Outcome while it may come."""
     _, state = known.redemption(view.books, name)
     if state == "never came":
-        waited = time.monotonic() - view.memory.turn_came.setdefault(document.seq, time.monotonic())
+        now_s = view.now.since_boot_s
+        waited = now_s - view.memory.turn_came.setdefault(document.seq, now_s)
         if waited < view.policy.grace_s:
             return Outcome("waits", "the redemption it names has not come", retry_after_s=view.policy.grace_s - waited)
         return "it never came"

@@ -1,9 +1,12 @@
 """The state of the line, as the delivery book tells it: up, down or paused, and why. Written when it turns."""
 
 import time
+from typing import Any
 
-from forwarder.books import Books
+from forwarder import window
+from forwarder.books import Books, Document
 from forwarder.outcome import Outcome
+from journal.document import local_time
 from journal.log import Entry, boot_facts, stamp
 from journal.say import Say
 
@@ -59,6 +62,16 @@ class Line:
     def failing(self) -> bool:
         """Did the last attempt fail, or was the line down when the program last ran?"""
         return self._failing_since is not None or self.link in {"down", "paused"}
+
+    def clock_flags(self, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
+        """Is this machine's clock, or the till's, far from Omneo's? The first is told once, until they agree again."""
+        if result.date is None:
+            return []
+        said = document.content.get("transacted_at") or document.content["issued_at"]
+        till = local_time(said, document.content["timezone"])
+        skewed = window.skew(self._books.now(), result.date, till, document.received_at)
+        told, self.clock_told = self.clock_told, skewed is not None and skewed["whose"] == "this machine"
+        return [("clock_skew", skewed)] if skewed is not None and not (told and self.clock_told) else []
 
     def _turn(self, link: str, reason: str = "") -> None:
         now = time.monotonic()

@@ -1,8 +1,12 @@
 """
 The way of a sale from the journal to Omneo, told once: `step()` from top to bottom.
 
-Nothing is resent blindly: what may have reached Omneo (a lost answer, a crash in between) is looked up first. Starting
-up is the first step: whatever a power cut interrupted is simply not settled yet.
+Nothing is resent blindly: what may have reached Omneo is looked up first. That is a document whose answer was lost,
+and after a start everything up to where the last turn let documents leave. Starting up is the first step: whatever a
+power cut interrupted is simply not settled yet.
+
+`step` takes one document at a time. `side_by_side` does the same with many: what is decided and written before and
+after a conversation stays with one thread, only `converse` runs in the others.
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,7 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from forwarder import known, omneo, outcome, redeem, window
+from forwarder import known, omneo, outcome, redeem
 from forwarder.apportion import proportional
 from forwarder.books import TURN, Books, Document
 from forwarder.by_customer import ByCustomer
@@ -20,7 +24,6 @@ from forwarder.line import Line
 from forwarder.link import Link
 from forwarder.lookup import Talk
 from forwarder.outcome import Answer, Outcome
-from journal.document import local_time
 from journal.log import Clock, Entry, utc_now
 from journal.say import Say
 
@@ -59,10 +62,10 @@ class Replay:
 
 def step(run: Replay) -> Outcome | None:
     """Take the document whose turn it is to Omneo, once. None when nothing waits."""
-    turn = run.lane.next_ready()
-    if turn is None:
+    due = run.lane.next_ready()
+    if due is None:
         return None
-    document, ready = prepare(turn, run.view)
+    document, ready = prepare(due, run.view)  # the one whose turn it is, or what has to go before it
     if isinstance(ready, Pair):
         return cancel(run, ready)
     if isinstance(ready, Errand):
@@ -72,7 +75,7 @@ def step(run: Replay) -> Outcome | None:
             result = converse(run.talk, ready)
             result = poisoned(run, ready, result)
         if ready.look_first and not result.settles:
-            result = replace(result, look_up=True)  # nothing has been learned: still to be looked up
+            result = replace(result, look_up=True)  # in doubt before, in doubt still
     else:
         result = ready
     record(run, document, result)
@@ -95,20 +98,21 @@ def may_leave(run: Replay, errand: Errand) -> None:
     """
     Before any byte of a document leaves, it is on disk that it may have.
 
-    Of a sale, whose resend does no harm, one commit says so for a whole turn; a redemption, reversal or return has an
-    entry of its own, with the clocks that its window is judged by: its first attempt is the earliest that Omneo can
-    have had it. Where all of an old journal may have left already, turns come as often, for the position.
+    Of sales, which Omneo upserts, one commit says so for a whole turn of them; a redemption, reversal or return, which
+    Omneo would do twice, has an entry of its own, with the clocks that its window is judged by: its first attempt is
+    the earliest that Omneo can have had it.
     """
     document, turn = errand.document, run.books.turn
     if document.seq > turn.upto:
         run.books.take_turn(run.lane.settled_upto, document.seq + TURN)
-    elif run.lane.settled_upto >= turn.settled + 2 * TURN:
+    elif run.lane.settled_upto >= turn.settled + 2 * TURN:  # nothing new to let leave, but a position to keep
         run.books.take_turn(run.lane.settled_upto, turn.upto)
     if errand.intent and not run.books.attempted(document.seq):
         now = run.link.instant()
         facts = {"boot": now.boot, "since_boot_s": now.since_boot_s}
         run.books.record(Entry("attempt", document.seq, document.external_id, facts))
         run.books.flush()
+    run.memory.doubt.add(document.seq)  # until an answer is written down, whatever comes in between
 
 
 def converse(talk: Talk, errand: Errand) -> Outcome:
@@ -125,7 +129,11 @@ def converse(talk: Talk, errand: Errand) -> Outcome:
 
 
 def sale(talk: Talk, errand: Errand) -> Outcome:
-    """Look up what may be there already; else upsert, and believe only an answer that names our sale."""
+    """
+    Look up what may be there already; else upsert, and believe only an answer that names our sale.
+
+    An upsert would do no harm to our own sale; the look-up is for what somebody else may have written over it since.
+    """
     document = errand.document
     if errand.look_first:
         found = look_up(talk, errand)
@@ -149,7 +157,7 @@ def sale(talk: Talk, errand: Errand) -> Outcome:
 
 
 def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
-    """The sale as it goes out: lines net of their share of its redemption, if it has one and the till asked for that."""
+    """The sale as it goes out: lines net of their share of its redemption, if the till asked for that."""
     content = errand.document.content
     if errand.redeemed is None:  # it may name one that was reversed since
         return {name: value for name, value in content.items() if name != "redemption_id"}
@@ -159,7 +167,7 @@ def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
     if amount is None:
         answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
         if outcome.meaning(answer) not in {"yes", "missing"}:
-            return outcome.otherwise(answer)
+            return replace(outcome.otherwise(answer), look_up=errand.look_first)  # nothing of the sale has left
         amount = omneo.money(answer.data.get("total")) or Decimal(0)
     return content | {"items": proportional(content, amount)}
 
@@ -243,7 +251,12 @@ def poisoned(run: Replay, errand: Errand, result: Outcome) -> Outcome:
 
 
 def cancel(run: Replay, pair: Pair) -> Outcome:
-    """A redemption and its reversal met here, and not one byte of either has left: neither ever goes."""
+    """
+    A redemption and its reversal met here, and not one byte of either has left: neither ever goes.
+
+    If the power goes between the two, the other follows: a reversal of what was cancelled is cancelled, and so the
+    other way round (`prepare`).
+    """
     result = Outcome("cancelled", "redemption and reversal met before either was sent")
     for document in pair.documents:
         record(run, document, result)
@@ -251,45 +264,35 @@ def cancel(run: Replay, pair: Pair) -> Outcome:
 
 
 def record(run: Replay, document: Document, result: Outcome) -> None:
-    """Write down what happened. Many documents share one commit; whatever waits, waits for that first."""
+    """
+    Write down what happened. Many documents share a commit, made before anything waits; what a power cut takes of them
+    was let leave on disk, and is looked up again.
+
+    All that is read for it is read first: a book that can't be read just now leaves nothing half recorded.
+    """
     run.line.saw(result)
     if not result.settles:
         if result.look_up:
             run.memory.doubt.add(document.seq)
-        elif result.kind != "waits" and document.seq not in run.memory.doubt:
+        elif result.kind != "waits":
+            run.memory.doubt.discard(document.seq)
             run.memory.unsent.add(document.seq)
         run.books.flush()
         return
+    raised = run.books.flags_of(document.seq)  # a flag is raised once a document
+    flags = [flag for flag in (*result.flags, *run.line.clock_flags(document, result)) if flag[0] not in raised]
+    freed = known.freed(run.books, document) if document.kind == "redemption" and result.kind != "held" else []
     facts = result.facts | ({"reason": result.reason} if result.reason else {})
     run.books.record(Entry(result.kind, document.seq, document.external_id, facts))
-    raised = run.books.flags_of(document.seq)
-    for name, detail in (*result.flags, *clock_flags(run, document, result)):
-        if name not in raised:  # a flag is raised once a document
-            run.books.record(Entry("flag", document.seq, document.external_id, {"flag": name, **detail}))
-            run.say("flagged", flag=name, seq=document.seq)
-    run.lane.settle(document, result.profile)
-    run.memory.forget(document.seq)
+    for name, detail in flags:
+        run.books.record(Entry("flag", document.seq, document.external_id, {"flag": name, **detail}))
+        run.say("flagged", flag=name, seq=document.seq)
     if result.kind != "delivered":
         run.say("settled", seq=document.seq, state=result.kind, reason=result.reason, status=result.status)
-    if document.kind == "redemption" and result.kind != "held":
-        settle_doubt(run, document)
+    run.lane.settle(document, result.profile)
+    run.memory.forget(document.seq)
+    for other, entry in freed:  # held until this redemption was settled
+        run.books.record(entry)
+        run.lane.put_back(other)
     if run.books.flush_due or run.link.slow:
         run.books.flush()  # Settled, on disk.
-
-
-def settle_doubt(run: Replay, redemption: Document) -> None:
-    """What was held because its redemption was doubtful goes on: the doubt is settled."""
-    for document, entry in known.freed(run.books, redemption):
-        run.books.record(entry)
-        run.lane.put_back(document)
-
-
-def clock_flags(run: Replay, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
-    """Is this machine's clock, or the till's, more than two minutes from Omneo's? Told once an outage of it."""
-    if result.date is None:
-        return []
-    said = document.content.get("transacted_at") or document.content["issued_at"]
-    till = local_time(said, document.content["timezone"])
-    skewed = window.skew(run.now(), result.date, till, document.received_at)
-    told, run.line.clock_told = run.line.clock_told, skewed is not None and skewed["whose"] == "this machine"
-    return [("clock_skew", skewed)] if skewed is not None and not (told and run.line.clock_told) else []

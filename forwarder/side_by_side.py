@@ -19,7 +19,7 @@ from forwarder.books import FLUSH_S, TURN, Document
 from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Pair, prepare
 from forwarder.outcome import Outcome
-from forwarder.patience import IDLE_S, JITTER, ONCE_S
+from forwarder.patience import IDLE_S, JITTER, ONCE_S, readable
 from forwarder.replay import Replay
 from journal.log import NotNow
 
@@ -78,13 +78,16 @@ class Lanes:
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
     with ThreadPoolExecutor(run.lanes) as pool:
-        lanes = Lanes(run, pool, stop, wake)
+        lanes, told = Lanes(run, pool, stop, wake), ""
         while not stop.is_set():
             try:
                 if not turn(lanes) and not stop.is_set():
                     wake.wait(pause_s(lanes))
+                told = ""
             except NotNow as reason:  # what was recorded is still in hand
-                run.say("not_now", reason=str(reason))
+                if str(reason) != told:
+                    run.say("not_now", reason=str(reason))
+                told = str(reason)
                 stop.wait(1.0)
         finish(lanes)
 
@@ -144,7 +147,8 @@ def turn(lanes: Lanes) -> bool:
     lanes.wake.clear()
     started = 0
     while started < TURN and lanes.has_room and not lanes.stop.is_set():
-        document = lanes.lane.next_ready()
+        with readable(lanes.run):
+            document = lanes.lane.next_ready()
         if document is None:
             break
         started += 1
@@ -160,14 +164,15 @@ def start(lanes: Lanes, due: Document, *, probed: bool = False) -> None:
     """One document: decided at once, or handed to the pool after what must be on disk is on disk."""
     lanes.lane.take(due)
     try:
-        document, ready = prepare(due, lanes.run.view)
-        if isinstance(ready, Errand):
-            leave(lanes, due, ready, probed=probed)
-            return
-        if isinstance(ready, Pair):
-            ready = replay.cancel(lanes.run, ready)
-        else:
-            replay.record(lanes.run, document, ready)
+        with readable(lanes.run):
+            document, ready = prepare(due, lanes.run.view)
+            if isinstance(ready, Errand):
+                leave(lanes, due, ready, probed=probed)
+                return
+            if isinstance(ready, Pair):
+                ready = replay.cancel(lanes.run, ready)
+            else:
+                replay.record(lanes.run, document, ready)
     except NotNow:
         put_right(lanes, due)
         raise
@@ -206,7 +211,8 @@ def land(lanes: Lanes, timeout_s: float | None) -> None:
         result = future.result()
         try:
             if result is not None:
-                came_back(lanes, flight, result)
+                with readable(lanes.run):
+                    came_back(lanes, flight, result)
         except NotNow:
             if not flight.probe:
                 lanes.run.memory.doubt.add(flight.errand.document.seq)

@@ -105,9 +105,14 @@ def read(contents: Contents) -> document.Document:
 
 
 def retire(spool: Spool, contents: Contents, verdict: check.Verdict, say: Say) -> bool:
-    """The file goes, or moves to rejected/ with the reason beside it. False: one is still there."""
-    rejected_before = verdict.fate == "repeat" and (not verdict.reason or spool.was_rejected(contents.file))
-    if verdict.fate == "accept" or rejected_before:
+    """
+    The file goes, or moves to rejected/ with the reason beside it. False: the file is still there.
+
+    A repeat with a reason is a broken file that the log has already: if it isn't in rejected/ either, the power went
+    between the two, and it moves there now.
+    """
+    nothing_to_keep = verdict.fate == "repeat" and (not verdict.reason or spool.was_rejected(contents.file))
+    if verdict.fate == "accept" or nothing_to_keep:
         return spool.retire(contents.file)
     problems = [{"pointer": p.pointer, "message": p.message} for p in verdict.document.problems]
     gone = spool.reject(contents.file, {"reason": verdict.reason, "problems": problems, "seq": verdict.seq})
@@ -134,15 +139,16 @@ def run(
 ) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`."""
     patient = Patience(say)
-    # An entry is on disk before the spool is looked at: this cures a loss after a failed fsync and a restart.
+    # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
+    # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
     while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
         stop.wait(RESCAN_S)
-    with watch(spool.root, wake, say) as still_watched:
+    with watch(spool.root, wake, say) as look_at_the_root:
         say("ready")
         while not stop.is_set():
             wake.clear()
             patient.with_(lambda: sweep(spool, db, say=say))
-            still_watched()
+            look_at_the_root()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
     say("stopped")
@@ -201,7 +207,7 @@ def watch(root: Path, wake: threading.Event, say: Say) -> Iterator[Callable[[], 
     watched: tuple[int, int] | None = None
     told = False
 
-    def still_watched() -> None:
+    def look_at_the_root() -> None:
         nonlocal watched, told
         try:
             there = root.stat()
@@ -218,9 +224,9 @@ def watch(root: Path, wake: threading.Event, say: Say) -> Iterator[Callable[[], 
             told = True
 
     observer.start()
-    still_watched()
+    look_at_the_root()
     try:
-        yield still_watched
+        yield look_at_the_root
     finally:
         observer.stop()
         observer.join()

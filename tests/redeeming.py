@@ -81,7 +81,7 @@ class Counter:
         return self._document("return", external_id, fields)
 
     def sale(self, external_id: str = "S", **fields: Any) -> dict[str, Any]:
-        return sale(external_id, profile_id=JANE, **fields)
+        return sale(external_id, **{"profile_id": JANE, **fields})
 
     def _document(self, kind: str, external_id: str, fields: dict[str, Any]) -> dict[str, Any]:
         return {"kind": kind, "external_id": external_id, "issued_at": self.box.said(), "timezone": ZONE} | fields
@@ -205,4 +205,4 @@ class Cable(Wire):
             if changes:
                 self._counter.sent.append(request.url.path)
                 if any(request.url.path.endswith(path) for path in self._counter.cut_at):
-                    raise Gone  # noqa: B012 - it is gone, whatever was on its way
+                    raise Gone

@@ -1,4 +1,4 @@
-"""The table of docs/redemptions.md, played row by row against the stand-in Omneo: states, flags and money to the cent."""
+"""The table of docs/redemptions.md, played row by row against the stand-in Omneo: states, flags, money to the cent."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Row:
     reversal: str
     answer: str
     crash: str
-    states: tuple[str, str, str]  # of the redemption, the reversal and the sale; "–" where there is no such document
+    states: tuple[str, str, str]  # of the redemption, the reversal and the sale; a dash where there is none
     flags: str
     at_omneo: str
     balance: Decimal
