@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint oldest bench bench-slice campaign campaign-slice lock clean
+.PHONY: demo test lint oldest bench bench-slice campaign campaign-slice tamper lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -28,6 +28,10 @@ campaign: $(VENV)/installed
 # 100 files, two kills each; then once more with a planted bug, which has to be found.
 campaign-slice: $(VENV)/installed
 	$(BIN)/python -m tests.campaign --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# 2,000 tamperings with real journals, 200 untouched ones, two verifiers: SEED=n repeats a run.
+tamper: $(VENV)/installed
+	$(BIN)/python -m tests.tamper $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -33,7 +33,8 @@ class Document:
     kind: str
     external_id: str
     received_at: datetime
-    content: dict[str, Any]
+    content: dict[str, Any]  # empty if its body is gone
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -75,9 +76,11 @@ class Books:
         self._since = 0.0  # when the oldest of them was recorded (monotonic)
         self._check_pair(journal, delivery)
         self.turn = last_turn(self.delivery)
-        self.unknown_upto = self.turn.upto  # documents up to here may have left before this process started
-        creation = self.delivery.execute("SELECT facts FROM log WHERE seq = 1").fetchone()[0]
-        self._lost_upto: int = json.loads(creation)["unknown_upto"]
+        lost = "SELECT max(json_extract(facts, '$.unknown_upto')) FROM log WHERE kind IN ('created', 'restored')"
+        query = f"{lost} AND about IS NULL AND external_id IS NULL"
+        self._lost_upto: int = self.delivery.execute(query).fetchone()[0] or 0
+        # Documents up to here may have left before this process started.
+        self.unknown_upto = max(self.turn.upto, self._lost_upto)
 
     def _check_pair(self, journal: Path, delivery: Path) -> None:
         row = self.delivery.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
@@ -107,7 +110,7 @@ class Books:
             " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",
             (after, most),
         ).fetchall()
-        return [_document(*row) for row in rows if row[4] is not None]
+        return [_document(*row) for row in rows]
 
     def last_document(self) -> int:
         """Seq of the newest document of the journal, 0 if there is none."""
@@ -117,7 +120,7 @@ class Books:
         return row[0] if row else 0
 
     def document(self, seq: int) -> Document | None:
-        """One document by its journal seq; None if its body is gone."""
+        """One document by its journal seq."""
         found = self.documents(seq - 1, 1)
         return found[0] if found and found[0].seq == seq else None
 
@@ -288,5 +291,6 @@ def count(totals: dict[str, int], kinds: Iterable[str]) -> dict[str, int]:
     return totals
 
 
-def _document(seq: int, kind: str, external_id: str, at: str, body: bytes) -> Document:
-    return Document(seq, kind, external_id, datetime.fromisoformat(at), parse(body))
+def _document(seq: int, kind: str, external_id: str, at: str, body: bytes | None) -> Document:
+    content = {} if body is None else parse(body)
+    return Document(seq, kind, external_id, datetime.fromisoformat(at), content, body is None)

@@ -7,12 +7,12 @@ What has to be known before a document may go: the redemption it names, its pair
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast, get_args
 
 from forwarder import known, window
 from forwarder.books import Books, Document
 from forwarder.known import Redeemed
-from forwarder.outcome import Outcome
+from forwarder.outcome import Outcome, Settled
 from forwarder.window import Instant, Omneo
 from journal.document import local_time
 
@@ -97,6 +97,8 @@ class View:
 
 def prepare(document: Document, view: View) -> tuple[Document, Prepared]:
     """The document that goes next on behalf of this one (itself, or what it depends on), and what is to be done."""
+    if document.gone:
+        return document, _gone(document, view)
     match document.kind:
         case "sale":
             return _sale(document, view)
@@ -104,6 +106,22 @@ def prepare(document: Document, view: View) -> tuple[Document, Prepared]:
             return document, _redemption(document, view)
         case _:
             return _undoing(document, view)
+
+
+def _gone(document: Document, view: View) -> Outcome:
+    """
+    Its body was redacted before it was settled: there is nothing to send. If it may have left, a person has to look.
+
+    One that was archived was settled, as an earlier delivery book, now lost, said; the journal has kept what it said.
+    """
+    if (archived := known.archived(view.books, document.seq)) is not None:
+        state, omneo_id = archived
+        facts = {} if omneo_id is None else {"omneo_id": omneo_id}
+        kind = cast("Settled", state) if state in get_args(Settled) else "cancelled"
+        return Outcome(kind, "it was settled when its bytes were archived", facts=facts)
+    if _may_have_left(document, view) or document.seq <= view.books.unknown_upto:
+        return Outcome("held", "its bytes were redacted, and it may have reached Omneo")
+    return Outcome("cancelled", "its bytes were redacted before it was sent")
 
 
 def _errand(document: Document, view: View, *, intent: bool = False, **more: Any) -> Errand:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from forwarder.books import OURSELVES, SETTLED, Books, Document
 from forwarder.window import Instant, Made
@@ -35,6 +36,16 @@ def naming(books: Books, name: str, kind: str) -> list[tuple[Document, str]]:
     ).fetchall()
     found = [books.document(seq) for (seq,) in rows]
     return [(document, books.state(document.seq)) for document in found if document is not None]
+
+
+def archived(books: Books, seq: int) -> tuple[str, Any] | None:
+    """What a document had become (state, Omneo's id) when its body was archived, if it was."""
+    row = books.journal.execute(
+        "SELECT json_extract(facts, '$.state'), json_extract(facts, '$.omneo_id') FROM log"
+        " WHERE about = ? AND kind = 'archived' LIMIT 1",
+        (seq,),
+    ).fetchone()
+    return (str(row[0]), row[1]) if row else None
 
 
 def released_by_hand(books: Books, seq: int) -> bool:
@@ -99,7 +110,10 @@ def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeeme
     facts = next(facts for _, _, kind, facts in reversed(history) if kind == "delivered")
     made = Made(left(books, document), _moment(facts.get("created_at")), _moment(facts.get("date")))
     total = Decimal(facts["total"]) if facts.get("total") is not None else None
-    return Redeemed(str(facts["omneo_id"]), made, total, document.content.get("benefit_id") is not None)
+    benefit = document.content.get("benefit_id") is not None
+    if document.gone and naming is not None:
+        benefit = naming.content.get("count") is not None
+    return Redeemed(str(facts["omneo_id"]), made, total, benefit)
 
 
 def left(books: Books, document: Document) -> Instant | None:

@@ -7,6 +7,7 @@ What a person has released goes first: it stands earlier in the journal than any
 from collections import deque
 
 from forwarder.books import TURN, Books, Document
+from journal import log
 
 
 class Strict:
@@ -39,7 +40,10 @@ class Strict:
             settled |= self._done
             self._ahead.extend(document for document in piece if document.seq not in settled)
             self._read_upto = piece[-1].seq
-        return self._ahead[0]
+        first = self._ahead[0]
+        if log.has_body(self._books.journal, first.seq):
+            return first
+        return self._books.document(first.seq)  # redacted since it was read: its bytes are gone
 
     def settle(self, document: Document, profile: str | None = None) -> None:  # noqa: ARG002
         """A document is settled: the one whose turn it was, or one that had to go before it."""

@@ -1,7 +1,7 @@
 """The chain: the link from an entry to the one before it. `docs/format.md` tells the same to a stranger."""
 
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ZERO = bytes(32)  # what the first entry is linked to
 
@@ -18,21 +18,36 @@ class Row(NamedTuple):
     body_hash: bytes | None
 
 
-def encode(row: Row) -> bytes:
+def encode(row: Row | tuple[Any, ...]) -> bytes:
     """
     Say a row in bytes, in one way only.
 
     Each column is a netstring (`length:bytes,`; integers in decimal digits, text in UTF-8), NULL is `-,`:
     no two different rows give the same bytes, whatever stands in their texts.
     """
-    parts = []
-    for column in row:
-        if column is None:
-            parts.append(b"-,")
-            continue
-        raw = column if isinstance(column, bytes) else str(column).encode()
-        parts.append(b"%d:%s," % (len(raw), raw))
-    return b"".join(parts)
+    seq, at, kind, about, external_id, facts, hashed = row
+    one, two, three, six = b"%d" % seq, at.encode(), kind.encode(), facts.encode()
+    four = b"-" if about is None else _of(b"%d" % about)
+    five = b"-" if external_id is None else _of(external_id.encode())
+    seven = b"-" if hashed is None else _of(hashed)
+    lengths = len(one), len(two), len(three), len(six)
+    return b"%d:%b,%d:%b,%d:%b,%b,%b,%d:%b,%b," % (
+        lengths[0],
+        one,
+        lengths[1],
+        two,
+        lengths[2],
+        three,
+        four,
+        five,
+        lengths[3],
+        six,
+        seven,
+    )
+
+
+def _of(raw: bytes) -> bytes:
+    return b"%d:%b" % (len(raw), raw)
 
 
 def link(before: bytes, row: Row) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from journal import log
+from journal import cli_keep, cli_proof, cli_report, log
 from journal.command import (
     Command,
     beside,
@@ -65,8 +65,26 @@ def init(db: Path, spool: Path | None) -> None:
 @delivery_option
 @click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, required=True, help="The watched directory.")
 @max_bytes_option
+@cli_proof.key_option
+@click.option(
+    "--checkpoint-every",
+    envvar="OMNEO_CHECKPOINT_EVERY",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Entries after which a checkpoint is due, if there is a key.",
+)
 @click.option("--once", is_flag=True, help="One sweep of the spool, then stop.")
-def ingest(db: Path, delivery: Path | None, spool: Path, max_bytes: int, *, once: bool) -> None:
+def ingest(
+    db: Path,
+    delivery: Path | None,
+    spool: Path,
+    max_bytes: int,
+    key: Path | None,
+    *,
+    checkpoint_every: int,
+    once: bool,
+) -> None:
     """Take files from the spool into the journal until stopped."""
     import signal
     import threading
@@ -81,6 +99,7 @@ def ingest(db: Path, delivery: Path | None, spool: Path, max_bytes: int, *, once
     stop, wake = threading.Event(), threading.Event()
     files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
     book = log.open_book(db, "journal", write=True)
+    keep = cli_proof.keeper(book, key, checkpoint_every, lambda: way.head_of(beside(db, delivery), say), say)
 
     def end(*_: object) -> None:
         stop.set()
@@ -89,12 +108,12 @@ def ingest(db: Path, delivery: Path | None, spool: Path, max_bytes: int, *, once
     with log.only_instance(db, "omneo-journal ingest"):
         if once:
             way.opened(book, beside(db, delivery), say=say)
-            if not way.once(files, book, say=say):
+            if not way.once(files, book, say=say, keep=keep):
                 fail("Some files still change or can't be taken; they were left for the next run.", 75)
             return
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        way.run(files, book, beside(db, delivery), stop, wake, say=say)
+        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep)
 
 
 @cli.command()
@@ -219,28 +238,6 @@ def resolve(flag_id: str, db: Path, delivery: Path | None, by: str, note: str) -
     tell(f"Flag {flag_id} is resolved (entry {entry.seq}).")
 
 
-@cli.command()
-@journal_option
-@delivery_option
-@json_option
-def verify(db: Path, delivery: Path | None, *, as_json: bool) -> None:
-    """Walk both books from the first entry: has anything been altered?"""
-    from journal.verify import verify as walk
-
-    found = walk(db, beside(db, delivery))
-    if as_json:
-        print_json(found)
-    else:
-        for problem in found["problems"]:
-            tell(f"{problem['book']} entry {problem['seq']}: {problem['what']}")
-        second = found["delivery"]
-        tell(f"Journal: {found['entries']} entries, head {found['head'][:16]}…")
-        if second["head"]:
-            tell(f"Delivery book: {second['entries']} entries, head {second['head'][:16]}…")
-        tell("Nothing was altered." if found["ok"] else f"{len(found['problems'])} problems.")
-    sys.exit(0 if found["ok"] else 1)
-
-
 @cli.command("close-check")
 @journal_option
 @delivery_option
@@ -258,6 +255,10 @@ def close_check(db: Path, delivery: Path | None, *, as_json: bool) -> None:
         words = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
         tell(f"{'The day can be closed' if clear else 'The day can not be closed yet'} ({words}).")
     sys.exit(0 if clear else 1)
+
+
+for added in (*cli_report.COMMANDS, *cli_keep.COMMANDS, *cli_proof.COMMANDS):
+    cli.add_command(added)
 
 
 def main() -> NoReturn:

@@ -34,6 +34,8 @@ RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and
 ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
 ONCE_LOOK_S = 0.05  # … and how often it looks meanwhile
 
+Keep = Callable[[], object]  # makes a checkpoint when one is due
+
 
 @dataclass(slots=True)
 class Swept:
@@ -47,12 +49,12 @@ class Swept:
 def opened(db: Connection, delivery: Path, *, say: Say) -> None:
     """The entry at every start: clock, boot, and the other book's head, so that each book vouches for the other."""
     facts: dict[str, Any] = {"program": "omneo-journal", **log.boot_facts()}
-    if (other := _head_of(delivery, say)) is not None:
+    if (other := head_of(delivery, say)) is not None:
         facts["other_book"] = {"entries": other[0], "head": other[1].hex()}
     log.append(db, [log.Entry("opened", facts=facts)])
 
 
-def _head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
+def head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
     """The delivery book's head. Whatever is the matter with that book, it never keeps a sale out of this one."""
     if not os.path.lexists(delivery):
         return None
@@ -122,9 +124,14 @@ def retire(spool: Spool, contents: Contents, verdict: check.Verdict, say: Say) -
     return gone
 
 
-def once(spool: Spool, db: Connection, *, say: Say) -> bool:
+def _nothing() -> None:
+    """Without a key no checkpoint is made."""
+
+
+def once(spool: Spool, db: Connection, *, say: Say, keep: Keep = _nothing) -> bool:
     """One sweep, and a short wait for files that are not whole yet. True when nothing is left for another time."""
     give_up = time.monotonic() + ONCE_WAIT_S
+    keep()
     sweep(spool, db, say=say)
     while spool.next_due(time.monotonic()) is not None:
         if time.monotonic() > give_up:
@@ -135,9 +142,16 @@ def once(spool: Spool, db: Connection, *, say: Say) -> bool:
 
 
 def run(
-    spool: Spool, db: Connection, delivery: Path, stop: threading.Event, wake: threading.Event, *, say: Say
+    spool: Spool,
+    db: Connection,
+    delivery: Path,
+    stop: threading.Event,
+    wake: threading.Event,
+    *,
+    say: Say,
+    keep: Keep = _nothing,
 ) -> None:
-    """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`."""
+    """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `keep` makes due checkpoints."""
     patient = Patience(say)
     # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
@@ -147,6 +161,7 @@ def run(
         say("ready")
         while not stop.is_set():
             wake.clear()
+            patient.with_(keep)  # first, so that a day is closed before the next one's sales
             patient.with_(lambda: sweep(spool, db, say=say))
             look_at_the_root()
             due = spool.next_due(time.monotonic())

@@ -20,6 +20,7 @@ from typing import Any
 from journal import chain
 from journal.book import (
     APPLICATION_ID,
+    BUSY_MS,
     FORMAT,
     PAGE_BYTES,
     Damaged,
@@ -46,7 +47,10 @@ __all__ = [
     "append",
     "as_json",
     "boot_facts",
+    "copy",
     "create",
+    "erase",
+    "has_body",
     "head",
     "lay_tables",
     "only_instance",
@@ -54,11 +58,14 @@ __all__ = [
     "reading_failed",
     "stamp",
     "statements",
+    "sync_directory",
     "system_failed",
     "uri",
     "utc_now",
     "writing",
 ]
+
+COPIED = 500  # entries that `copy` reads at a time: for so long a commit may have to wait
 
 Clock = Callable[[], datetime]
 
@@ -151,6 +158,41 @@ def lay_tables(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
+def copy(source: Path, book: str, draft: Path, upto: int) -> None:
+    """
+    A new file that holds a book up to one of its entries, with the bodies that are there. Made durable.
+
+    Entry by entry and in short pieces, so that nobody who writes has to wait; and nothing comes along that is no
+    entry, such as what stood in pages before. The triggers come last: the copy is verified, not believed.
+    """
+    with closing(sqlite3.connect(uri(draft, "rwc"), uri=True, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        for setting in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -64000"):
+            db.execute(f"PRAGMA {setting}")
+        db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID[book]}")
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+        rules = []
+        for statement in statements((files("journal") / "schema.sql").read_text()):
+            if "CREATE TABLE" in statement:
+                db.execute(statement)
+            else:
+                rules.append(statement)
+        db.execute("ATTACH ? AS source", (uri(source, "ro"),))
+        for low in range(1, upto + 1, COPIED):
+            piece = (low, min(low + COPIED - 1, upto))
+            db.execute("BEGIN")
+            db.execute("INSERT INTO log SELECT * FROM source.log WHERE seq BETWEEN ? AND ? ORDER BY seq", piece)
+            db.execute("INSERT INTO body SELECT * FROM source.body WHERE seq BETWEEN ? AND ? ORDER BY seq", piece)
+            db.execute("COMMIT")
+        db.execute("DETACH source")
+        for statement in rules:
+            db.execute(statement)
+        db.execute("PRAGMA journal_mode = DELETE")
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def statements(script: str) -> Iterator[str]:
     """Split a script, so that it can run inside one transaction (`executescript` would commit first)."""
     pending = ""
@@ -212,6 +254,16 @@ def append(
     db.executemany("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
     db.executemany("INSERT INTO body VALUES (?, ?, ?)", bodies)
     return seq
+
+
+def erase(db: sqlite3.Connection, about: int) -> bool:
+    """A body goes, and its salt, within the commit that says why. False: it had gone before."""
+    return db.execute("DELETE FROM body WHERE seq = ?", (about,)).rowcount > 0
+
+
+def has_body(db: sqlite3.Connection, seq: int) -> bool:
+    """Is the body of an entry here?"""
+    return db.execute("SELECT 1 FROM body WHERE seq = ?", (seq,)).fetchone() is not None
 
 
 def head(db: sqlite3.Connection, schema: str = "main") -> tuple[int, bytes]:

@@ -16,21 +16,35 @@ from journal.document import NotJSON, parse
 from journal.known import CONFLICT
 
 PIECE = 2000  # documents read at a time: a reader that holds the books for longer keeps both programs from writing
+LOOK = 20_000  # entries of which only the kind is looked at
 
 
 @contextmanager
 def both_books(journal: Path, delivery: Path) -> Iterator[Database]:
     """Both books, read only, with the views. A delivery book that isn't there yet is an empty one."""
-    db = log.open_book(journal, "journal", write=False)
+    db = connect(journal, delivery)
     try:
-        attach_delivery(db, delivery)
-        for statement in log.statements((files("journal") / "views.sql").read_text()):
-            db.execute(statement)
         yield Database(db)
     except sqlite3.OperationalError as error:
         raise log.reading_failed(error, journal) from error
     finally:
         db.close()
+
+
+def connect(journal: Path, delivery: Path) -> sqlite3.Connection:
+    """Both books as one connection; whoever asks for it closes it."""
+    db = log.open_book(journal, "journal", write=False)
+    try:
+        attach_delivery(db, delivery)
+        for statement in log.statements((files("journal") / "views.sql").read_text()):
+            db.execute(statement)
+    except sqlite3.OperationalError as error:
+        db.close()
+        raise log.reading_failed(error, journal) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def attach_delivery(db: sqlite3.Connection, delivery: Path) -> None:
@@ -54,10 +68,10 @@ def documents(db: Database, state: str | None = None, kind: str | None = None) -
         yield from list(db.query(sql, {"low": low, "high": high, "state": state, "kind": kind}))
 
 
-def _pieces(db: Database) -> Iterator[tuple[int, int]]:
-    """The journal from its first entry to its head, in short pieces."""
+def _pieces(db: Database, after: int = 0) -> Iterator[tuple[int, int]]:
+    """The journal from its first entry (or the one after `after`) to its head, in short pieces."""
     last = log.head(db.conn)[0]
-    return ((low, min(low + PIECE - 1, last)) for low in range(1, last + 1, PIECE))
+    return ((low, min(low + PIECE - 1, last)) for low in range(after + 1, last + 1, PIECE))
 
 
 def find(db: Database, name: str) -> dict[str, Any]:
@@ -93,7 +107,19 @@ def show(db: Database, name: str) -> dict[str, Any]:
         what = "conflicting" if other["reason"] == CONFLICT else "invalid"
         history.append({"at": other["received_at"], "book": "journal", "seq": other["seq"], "what": what})
     body = db.execute("SELECT bytes FROM body WHERE seq = ?", [seq]).fetchone()
-    return document | {"body": _body(body), "flags": flags, "history": history}
+    told = document | {"body": _body(body), "flags": flags, "history": history}
+    return told | {"outages": _outages(db, document)}
+
+
+def _outages(db: Database, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """When it could not go, while it waited: nothing else is written of a sale that only waits."""
+    if document["state"] == "invalid":
+        return []
+    sql = (
+        "SELECT seq, link, began_at, ended_at, reason FROM outages"
+        " WHERE (:settled_at IS NULL OR began_at < :settled_at) AND (ended_at IS NULL OR ended_at > :received_at)"
+    )
+    return list(db.query(sql, {name: document[name] for name in ("received_at", "settled_at")}))
 
 
 def _history(db: Database, seq: int) -> list[dict[str, Any]]:
@@ -152,12 +178,35 @@ def resolution(db: Database, flag_id: str, by: str, note: str) -> log.Entry:
 
 def close(db: Database) -> dict[str, int]:
     """What stands between a till and the end of its day: all zero when the day can be closed."""
-    states = {"waiting": 0, "held": 0}
-    for piece in _pieces(db):
-        query = "SELECT state, count(*) FROM documents WHERE seq BETWEEN ? AND ? AND state IN ('waiting', 'held')"
-        for state, count in db.execute(query + " GROUP BY state", piece).fetchall():
-            states[state] += count
+    waiting = db.execute(
+        "SELECT count(*) FROM documents WHERE state = 'waiting' AND seq <= :settled AND seq IN"
+        " (SELECT about FROM delivery.log WHERE kind = 'released')",
+        {"settled": settled(db)},
+    ).fetchone()[0]
+    for piece in _pieces(db, settled(db)):
+        query = "SELECT count(*) FROM documents WHERE seq BETWEEN ? AND ? AND state = 'waiting'"
+        waiting += db.execute(query, piece).fetchone()[0]
     opened = list(flags(db))
     gaps = [flag["detail"] for flag in opened if flag["flag"] == "sequence_gap"]
     missing = sum(int(gap["to"]) - int(gap["from"]) + 1 for gap in gaps)
-    return states | {"missing": missing, "open_flags": len(opened)}
+    return {"waiting": waiting, "held": _held(db), "missing": missing, "open_flags": len(opened)}
+
+
+def settled(db: Database) -> int:
+    """Every document up to this one is settled, or was once: the forwarder says so as it goes on. 0: nobody knows."""
+    row = db.execute(
+        "SELECT json_extract(facts, '$.settled') FROM delivery.log WHERE kind = 'turn' AND about IS NULL"
+        " AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _held(db: Database) -> int:
+    """How many documents are held: only what was once held can be."""
+    once: set[int] = set()
+    last = log.head(db.conn, "delivery")[0]
+    for low in range(1, last + 1, LOOK):
+        query = "SELECT about FROM delivery.log WHERE seq BETWEEN ? AND ? AND kind = 'held' AND about IS NOT NULL"
+        once.update(about for (about,) in db.execute(query, [low, low + LOOK - 1]).fetchall())
+    query = "SELECT state FROM documents WHERE seq = ?"
+    return sum(db.execute(query, [seq]).fetchone() == ("held",) for seq in once)

@@ -5,21 +5,24 @@ Each problem names the book, the entry and what is wrong with it (entry 0: the f
 this moment is no finding: that is log.NotNow. Books are read in short pieces, so that nobody has to wait for us.
 """
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal import chain, log
-from schemas import KINDS
+from journal import log
+from journal.checkpoint import Taken
+from journal.note import Key
+from journal.roots import Roots
+from journal.walk import DOCUMENTS, Book, Row, walk
 
-PIECE = 2000  # entries read at a time …
-PIECE_BYTES = 8 * 1024 * 1024  # … and bytes of bodies, for our own memory's sake
-DOCUMENTS = frozenset({*KINDS, "invalid"})
-VOUCHING = frozenset({"created", "opened", "turn"})  # entries that say what the other book's head was
+PIECE = 256  # entries read at a time: with their bodies they stay in the processor's cache …
+PIECE_BYTES = 8 * 1024 * 1024  # … and bytes of bodies, for our own memory's sake, looked at …
+FETCH = 64  # … after so many entries
+LOOK = 2000  # entries of the delivery book whose documents are looked up at a time
+BEFORE_ALL = -(2**63)  # the smallest number there is
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
 ENTRIES = (
     "SELECT log.seq, at, kind, about, external_id, facts, body_hash, digest, body.salt, body.bytes"
@@ -32,60 +35,71 @@ UNINDEXED = (
     " WHERE i.external_id = e.external_id AND i.about IS NULL AND i.seq = e.seq) OR about IS NOT NULL"
     " AND NOT EXISTS (SELECT 1 FROM log AS i INDEXED BY log_about WHERE i.about = e.about AND i.seq = e.seq))"
 )
-
-Row = tuple[Any, ...]
+UNSAID = (
+    "SELECT log.seq FROM log LEFT JOIN body ON body.seq = log.seq"
+    " WHERE log.seq BETWEEN ? AND ? AND body_hash IS NOT NULL AND body.seq IS NULL AND NOT EXISTS ("
+    "SELECT 1 FROM log AS why WHERE why.about = log.seq AND why.kind IN ('redaction', 'archived'))"
+)
 
 
 @dataclass(slots=True)
-class Book:
-    """One book, and what the walk has found so far."""
+class File:
+    """A book, and the file that it is read from."""
 
     path: Path
-    name: str
-    seq: int = 0  # of the last entry seen
-    digest: bytes = chain.ZERO
+    book: Book
     broken: bool = False  # it can't be read to its end, which has been said
-    born: int = 0  # a delivery book: the journal's head when it was created
-    claims: list[tuple[int, int, str]] = field(default_factory=list)  # (entry, seq and digest of the other book's head)
-    problems: list[dict[str, Any]] = field(default_factory=list)
 
-    def found(self, seq: int, what: str) -> None:
-        """Note a problem."""
-        self.problems.append({"book": self.name, "seq": seq, "what": what})
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a walk."""
+
+    told: dict[str, Any]  # as `omneo-journal verify --json` prints it
+    gone: dict[tuple[str, str, str], list[int]]  # bodies that went with a word: (kind, by, day) → how many, the first
+    signed: int  # checkpoints among the entries that one of the keys has signed
+    shown: str = ""  # of a proof: what it is the proof of
 
 
 def verify(journal: Path, delivery: Path) -> dict[str, Any]:
     """Both books (the second if it is there), as `omneo-journal verify --json` prints it."""
-    ours, theirs = Book(journal, "journal"), Book(delivery, "delivery")
+    return examine(journal, delivery).told
+
+
+def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequence[Taken] = ()) -> Verdict:
+    """Both books, against checkpoints that were taken away earlier."""
+    ours, theirs = File(journal, Book("journal")), File(delivery, Book("delivery"))
+    roots = ours.book.roots = Roots(ours.book.found, keys, taken)
     _reading(ours, lambda db: _walk(ours, db))
+    roots.compare(ours.book.seq)
     second: dict[str, Any] = {"entries": 0, "head": None}
     if delivery.exists():
         _reading(theirs, lambda db: _walk(theirs, db))
-        second = {"entries": theirs.seq, "head": theirs.digest.hex()}
+        second = {"entries": theirs.book.seq, "head": theirs.book.digest.hex()}
         # What the journal said before this delivery book was begun was about an earlier one, which was lost.
-        told = [claim for claim in ours.claims if claim[0] > theirs.born]
-        _reading(theirs, lambda db: _agrees(theirs, db, told))
-        _reading(ours, lambda db: _agrees(ours, db, theirs.claims))
-        _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs, db, first)))
-    problems = ours.problems + theirs.problems
-    first = {"ok": not problems, "entries": ours.seq, "head": ours.digest.hex()}
-    return first | {"delivery": second, "problems": problems}
+        told = [claim for claim in ours.book.claims if claim[0] > theirs.book.born]
+        _reading(theirs, lambda db: _agrees(theirs.book, db, told))
+        _reading(ours, lambda db: _agrees(ours.book, db, theirs.book.claims))
+        _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first)))
+    problems = ours.book.problems + theirs.book.problems
+    first = {"ok": not problems, "entries": ours.book.seq, "head": ours.book.digest.hex()}
+    return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed)
 
 
-def _reading(book: Book, act: Callable[[sqlite3.Connection], None]) -> None:
+def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:
     """Do something with a book, open; what keeps it from being read is a finding, or NotNow."""
-    if book.broken:
+    if file.broken:
         return
-    book.broken = True
+    file.broken, book = True, file.book
     try:
-        with closing(log.open_book(book.path, book.name, write=False)) as db:
+        with closing(log.open_book(file.path, book.name, write=False)) as db:
             db.text_factory = _text
             act(db)
-        book.broken = False
+        file.broken = False
     except log.Damaged as damage:
         book.found(0, str(damage))
     except sqlite3.OperationalError as error:
-        known = log.reading_failed(error, book.path)
+        known = log.reading_failed(error, file.path)
         if isinstance(known, log.NotNow):
             raise known from error
         book.found(book.seq + 1, f"can't be read from here on: {error}")
@@ -94,29 +108,52 @@ def _reading(book: Book, act: Callable[[sqlite3.Connection], None]) -> None:
         book.found(book.seq + 1, f"the file is damaged here: {words}")
 
 
-def _text(raw: bytes) -> str | bytes:
-    """Text that isn't UTF-8 is not text, and `_is_entry` says so."""
+class Garbled(str):
+    """What stands in a column for text and is none."""
+
+    __slots__ = ()
+
+
+def _text(raw: bytes) -> str:
+    """Text that isn't UTF-8 is not text, and the walk says so."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return raw
+        return Garbled(f"\udcff{raw!r}")  # half a character, so that it is nobody's text
 
 
-def _walk(book: Book, db: sqlite3.Connection) -> None:
+def _walk(file: File, db: sqlite3.Connection) -> None:
     """Every entry, from the first to the last."""
+    book = file.book
     if not _schema(book, db):
         return
-    sound = not book.problems
+    sound, last = not book.problems, BEFORE_ALL
     for piece in _pieces(db):
-        low = book.seq
-        for row in piece:
-            _entry(book, row)
+        low, bodies = book.seq, book.bodies
+        walk(book, piece)
         if sound:
             for (seq,) in db.execute(UNINDEXED, (low, book.seq)):
                 book.found(seq, "an index does not hold this entry, so that our own programs overlook it")
+        if book.bare:
+            for (seq,) in db.execute(UNSAID, (piece[0][0], piece[-1][0])):
+                book.found(seq, "the body is gone, and no entry says why")
+            book.bare.clear()
+        here = (last, piece[-1][0])
+        if (
+            db.execute("SELECT count(*) FROM body WHERE seq > ? AND seq <= ?", here).fetchone()[0]
+            != book.bodies - bodies
+        ):
+            _strays(book, db, "seq > ? AND seq <= ?", here)
+        last = piece[-1][0]
     if book.seq == 0:
         book.found(0, "there is no entry in it")
-    _strays(book, db)
+    _strays(book, db, "seq > ?", (last,))
+
+
+def _strays(book: Book, db: sqlite3.Connection, where: str, limits: tuple[Any, ...]) -> None:
+    query = f"SELECT seq FROM body WHERE {where} AND seq NOT IN (SELECT seq FROM log) LIMIT 100"
+    for (seq,) in db.execute(query, limits):
+        book.found(seq, "there is a body without an entry")
 
 
 def _schema(book: Book, db: sqlite3.Connection) -> bool:
@@ -135,95 +172,25 @@ def _schema(book: Book, db: sqlite3.Connection) -> bool:
 
 def _pieces(db: sqlite3.Connection) -> Iterator[list[Row]]:
     """All rows in order. Where SQLite stumbles, one at a time, so that what can be read is, and the place is known."""
-    last, most = -(2**63), PIECE
+    last, most = BEFORE_ALL, PIECE
+    db.text_factory = str  # a function of ours would be called for each text: a tenth of the time
     while True:
         piece: list[Row] = []
         try:
             with closing(db.execute(ENTRIES, (last, most))) as rows:
                 size = 0
-                for row in rows:
-                    piece.append(row)
-                    size += len(row[9] or b"") if isinstance(row[9], bytes) else 0
-                    if size > PIECE_BYTES:
-                        break
+                while size < PIECE_BYTES and (some := rows.fetchmany(FETCH)):
+                    piece += some
+                    size += sum([len(row[9]) for row in some if row[9]])
         except (sqlite3.Error, UnicodeDecodeError):
             if most == 1:
                 raise
-            most = 1
+            most, db.text_factory = 1, _text
             continue
         if not piece:
             return
         yield piece
         last = piece[-1][0]
-
-
-def _entry(book: Book, row: Row) -> None:
-    """What is wrong with one entry, given the one before it."""
-    seq, _, kind, _, _, facts, body_hash, digest, salt, body = row
-    if not _is_entry(row):
-        book.seq = seq if isinstance(seq, int) else book.seq + 1
-        book.digest = digest if isinstance(digest, bytes) else chain.ZERO
-        book.found(book.seq, "a column holds what no entry holds")
-        return
-    if seq != book.seq + 1:
-        missing = f"entries {book.seq + 1} to {seq - 1} are missing" if seq > book.seq else "no entry has such a number"
-        book.found(seq, missing)
-    if chain.link(book.digest, chain.Row(*row[:7])) != digest:
-        book.found(seq, "the digest does not fit: this entry was altered, or the one before it")
-    if body is not None and not (isinstance(body, bytes) and isinstance(salt, bytes)):
-        book.found(seq, "the body is no bytes")
-    elif body is not None and chain.body_hash(salt, body) != body_hash:
-        book.found(seq, "the body was altered" if body_hash else "there is a body that the entry knows nothing of")
-    if (kind == "created") != (seq == 1):
-        book.found(seq, "a book begins with the entry that created it, and has only one of that kind")
-    book.seq, book.digest = seq, digest
-    if kind in VOUCHING:
-        _vouches(book, seq, facts)
-
-
-def _is_entry(row: Row) -> bool:
-    """Only what the tables of `schema.sql` let in."""
-    seq, at, kind, about, external_id, facts, body_hash, digest = row[:8]
-    return (
-        isinstance(seq, int)
-        and isinstance(at, str)
-        and isinstance(kind, str)
-        and isinstance(about, int | None)
-        and isinstance(external_id, str | None)
-        and isinstance(facts, str)
-        and isinstance(body_hash, bytes | None)
-        and isinstance(digest, bytes)
-    )
-
-
-def _vouches(book: Book, seq: int, facts: str) -> None:
-    """Note what this entry says of the other book's head."""
-    try:
-        other = json.loads(facts).get("other_book")
-        entries, head = (other["entries"], other["head"]) if other else (0, "")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
-    if isinstance(entries, int) and 0 < entries < 2**63:
-        book.claims.append((seq, entries, str(head)))
-        if seq == 1:
-            book.born = entries
-
-
-def _strays(book: Book, db: sqlite3.Connection) -> None:
-    """Bodies without an entry, and documents whose body is gone without a word."""
-    gone = (
-        "SELECT log.seq FROM log LEFT JOIN body ON body.seq = log.seq"
-        " WHERE log.seq BETWEEN ? AND ? AND body_hash IS NOT NULL AND body.seq IS NULL AND NOT EXISTS ("
-        "SELECT 1 FROM log AS why WHERE why.about = log.seq AND why.kind IN ('redaction', 'archived'))"
-    )
-    lost = "SELECT seq FROM body WHERE seq BETWEEN ? AND ? AND seq NOT IN (SELECT seq FROM log)"
-    for low in range(1, book.seq + 1, PIECE):
-        for (seq,) in db.execute(gone, (low, min(low + PIECE - 1, book.seq))):
-            book.found(seq, "the body is gone, and no entry says why")
-        for (seq,) in db.execute(lost, (low, min(low + PIECE - 1, book.seq))):
-            book.found(seq, "there is a body without an entry")
-    for (seq,) in db.execute("SELECT seq FROM body WHERE seq < 1 OR seq > (SELECT max(seq) FROM log) LIMIT 100"):
-        book.found(seq, "there is a body without an entry")
 
 
 def _agrees(book: Book, db: sqlite3.Connection, claims: list[tuple[int, int, str]]) -> None:
@@ -238,9 +205,15 @@ def _agrees(book: Book, db: sqlite3.Connection, claims: list[tuple[int, int, str
 
 def _abouts(book: Book, db: sqlite3.Connection, journal: sqlite3.Connection) -> None:
     """Whatever the delivery book says, it says about a document that the journal holds."""
-    for low in range(1, book.seq + 1, PIECE):
+    kinds = ", ".join(f"'{kind}'" for kind in sorted(DOCUMENTS))
+    for low in range(1, book.seq + 1, LOOK):
         query = "SELECT seq, about FROM log WHERE seq BETWEEN ? AND ? AND about IS NOT NULL"
-        for seq, about in db.execute(query, (low, low + PIECE - 1)).fetchall():
-            row = journal.execute("SELECT kind, about FROM log WHERE seq = ?", (about,)).fetchone()
-            if row is None or row[0] not in DOCUMENTS or row[1] is not None:
+        told = db.execute(query, (low, low + LOOK - 1)).fetchall()
+        there = (
+            f"SELECT seq FROM log WHERE seq IN (SELECT value FROM json_each(?)) AND about IS NULL AND kind IN ({kinds})"
+        )
+        asked = "[" + ",".join({str(about) for _, about in told if isinstance(about, int)}) + "]"
+        documents = {seq for (seq,) in journal.execute(there, (asked,))}
+        for seq, about in told:
+            if about not in documents:
                 book.found(seq, f"speaks of entry {about}, which is no document of this journal")

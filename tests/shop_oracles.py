@@ -161,8 +161,12 @@ class Judge:
             assert "sale_refused" in self.flags[name]
 
     def net(self, content: dict[str, Any], row: Row, redemption: Row) -> None:
-        paid, gross = (sum(Decimal(line["price_sell"]) * line["quantity"] for line in each["items"]) for each in (row, content))
-        assert abs(gross - paid - min(gross, redemption["total"])) < Decimal("0.0001"), f"{gross} − {redemption['total']} is {paid}"
+        paid, gross = (
+            sum(Decimal(line["price_sell"]) * line["quantity"] for line in each["items"]) for each in (row, content)
+        )
+        assert abs(gross - paid - min(gross, redemption["total"])) < Decimal("0.0001"), (
+            f"{gross} − {redemption['total']} is {paid}"
+        )
 
     def redemption_of(self, content: dict[str, Any]) -> int | None:
         """Omneo's id of the redemption that a document names."""

@@ -139,7 +139,10 @@ def entry_kinds() -> set[str]:
 
 
 def libraries() -> set[str]:
-    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in ("sandbox", "demo"))]
+    lists = [
+        PROJECT["dependencies"],
+        *(PROJECT["optional-dependencies"][extra] for extra in ("sandbox", "demo", "browse")),
+    ]
     return {re.split(r"[^\w-]", each)[0] for wanted in lists for each in wanted} - {PROJECT["name"]}
 
 

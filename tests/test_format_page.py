@@ -1,5 +1,6 @@
-"""`docs/format.md` is enough: what it says is done here with the standard library, and with nothing of ours."""
+"""`docs/format.md` is enough: what it says is done here with the standard library; our programs read its examples."""
 
+import base64
 import hashlib
 import json
 import os
@@ -12,8 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from journal import checkpoint, note, standalone
+
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
-EXAMPLE = PAGE.partition("## A worked example")[2]
+EXAMPLE, _, TREE = PAGE.partition("## A worked example")[2].partition("## The same example, its tree")
 
 
 def netstring(column: Any) -> bytes:
@@ -66,6 +69,28 @@ def test_the_bytes_that_are_hashed_are_shown_right() -> None:
     assert shown[0] == rows[0][7]
     assert shown[1:] == [netstring(column) for column in rows[1][:7]]
     assert hashlib.sha256(b"".join(shown)).digest() == rows[1][7]
+
+
+def test_the_tree_of_the_example_is_right() -> None:
+    digests = [row[7] for row in example()[0]]
+    leaves = [hashlib.sha256(b"\0" + digest).digest() for digest in digests]
+    node = hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest()
+    root = hashlib.sha256(b"\1" + node + leaves[2]).digest()
+    assert re.findall(r"`([0-9a-f]{64})`", TREE) == [each.hex() for each in (*leaves, node, root)]
+    assert f"\n3\n{base64.b64encode(root).decode()}\n\n" in TREE
+    assert "".join(re.findall(r"[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", TREE)).replace(" ", "") == root.hex()
+
+
+def test_the_checkpoint_of_the_example_is_what_the_program_reads(tmp_path: Path) -> None:
+    signed, other = re.findall(r"^```\n(.*?)^```$", TREE, re.DOTALL | re.MULTILINE)
+    public, printed = other.split("\n\n")
+    paper = tmp_path / "paper.txt"
+    paper.write_text(printed, "utf-8")
+    said = checkpoint.parse(note.read(signed, [note.public_key(public)]))
+    assert said.printed() + "\n" == printed
+    assert checkpoint.taken(paper).root == said.root
+    assert standalone.trusted(signed, public)
+    assert not standalone.trusted(signed.replace("\n3\n", "\n4\n"), public)
 
 
 def test_a_real_journal_is_sound_by_this_page_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
 MODULE_LINES = 300
+ALONE = "journal.standalone"  # a program of its own, in one file because auditors get it so: it opens books itself
 FUNCTION_LINES = 60
 
 # Who may stand on whom: only on what is named in its line, which only names lines above it. A new module is one line.
@@ -24,12 +25,38 @@ JOURNAL = {
     "document": "strict schemas",
     "known": "document log",
     "check": "document known log rejected totals schemas",
-    "verify": "chain log schemas",
+    "tree": "",
+    "note": "book",
+    "checkpoint": "log note say tree",
+    "roots": "checkpoint note tree",
+    "walk": "chain roots schemas",
+    "verify": "checkpoint log note roots walk",
+    "evidence": "checkpoint log tree",
+    "proof": "checkpoint evidence log note tree",
+    "exhibit": "chain checkpoint evidence log note proof roots tree verify walk",
+    "standalone": "",
     "story": "document known log",
+    "packed": "chain log",
+    "archive": "chain log packed story",
+    "redact": "archive log packed story",
+    "person": "archive document log packed",
+    "backup": "log verify",
+    "restore": "archive backup checkpoint log verify schemas",
     "ingest": "check document known log rejected say spool",
     "command": "log rejected",
     "words": "command",
-    "cli": "check command ingest log rejected say schemas spool story verify words",
+    "day": "log",
+    "curves": "day log",
+    "export": "command day",
+    "report": "curves day document known log story",
+    "report_text": "day words",
+    "pictures": "day words",
+    "report_page": "day pictures report_text words",
+    "browse": "log story",
+    "cli_report": "browse command day export log report report_page report_text story",
+    "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
+    "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
+    "cli": "check cli_keep cli_report cli_proof command ingest log rejected say schemas spool story words",
 }
 FORWARDER = {
     "outcome": "",
@@ -37,7 +64,7 @@ FORWARDER = {
     "demo_screen": "",
     "demo_shop": "",
     "books": "journal.document journal.log",
-    "lane": "books",
+    "lane": "books journal.log",
     "line": "books outcome journal.log journal.say",
     "omneo": "outcome journal.document",
     "link": "omneo outcome journal.log",
@@ -53,23 +80,25 @@ SANDBOX = "forwarder.sandbox"
 
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
-    "click": "journal.cli journal.command forwarder.cli",
+    "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli",
+    "cryptography": "journal.note",
+    "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
     "httpx": "forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
     "rich": "forwarder.demo_screen",
-    "sqlite_utils": "journal.story forwarder.status",
+    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story forwarder.status",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
     "tenacity": "forwarder.patience",
-    "uvicorn": "forwarder.sandbox",
+    "uvicorn": "journal.browse forwarder.sandbox",
     "watchdog": "journal.ingest forwarder.patience",
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "forwarder.sandbox",
+    "socket": "journal.browse forwarder.sandbox",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
@@ -188,7 +217,7 @@ def test_a_planted_import_is_found(name: str, planted: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_only_the_log_opens_a_book_and_writes_it(name: str) -> None:
-    if name not in {"journal.log", "journal.book"}:
+    if name not in {"journal.log", "journal.book", ALONE}:
         assert list(writes(name, SOURCES[name])) == []
 
 
@@ -207,7 +236,7 @@ def test_a_planted_write_is_found(planted: str) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_rooms_are_small(name: str) -> None:
-    assert len(SOURCES[name].splitlines()) <= MODULE_LINES
+    assert len(SOURCES[name].splitlines()) <= MODULE_LINES or name == ALONE
     for node in ast.walk(ast.parse(SOURCES[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name

@@ -123,12 +123,73 @@ def test_a_story_in_words_says_how_a_delivery_went(shop: Shop) -> None:
             return " ".join(" ".join(words.story(story.show(both, name))).split())
 
     assert told("S-1").startswith("sale S-1, entry 2: delivered Omneo knows it as 7.")
-    for phrase in ("came from the till", "did not get through for now (status 503)", "delivered (omneo_id 7)"):
+    for phrase in ("came from the till", "did not get through for now (status 503)", "delivered, "):
         assert phrase in told("S-1")
     assert words.FOUND in told("S-2")
     assert words.FOUND not in told("S-1")
     assert "held for a person to decide: it keeps failing" in told("S-3")
-    assert "abandoned, it never goes (by Ana)" in told("S-3")
+    assert "abandoned, it never goes, by Ana" in told("S-3")
+
+
+def test_a_story_is_told_in_order_with_who_decided_and_why(shop: Shop) -> None:
+    begin = datetime(2099, 6, 15, 12, tzinfo=UTC)
+
+    def after(minutes: int, *entries: Entry) -> None:
+        deliver(shop, *entries, at=begin + timedelta(minutes=minutes))
+
+    kernel = {"boot": "b", "since_boot_s": 5.0}
+    after(0, Entry("attempt", 3, "S-2", kernel))
+    after(1, Entry("line", facts={"link": "down", "reason": "no connection", "since": log.stamp(begin)} | kernel))
+    after(60, Entry("line", facts={"link": "up", "reason": ""} | kernel))
+    after(61, Entry("held", 3, "S-2", {"reason": "a person must look"}), Entry("flag", 3, "S-2", {"flag": "poison"}))
+    after(62, Entry("released", 3, "S-2", {"by": "Ben", "note": "it was the till"}))
+    made = {"omneo_id": 5, "created_at": "2099-06-15T13:03:00+00:00", "late_s": 3780.0, "total": "20", "date": None}
+    after(63, Entry("delivered", 3, "S-2", made))
+    with books(shop) as both:
+        log.append(
+            shop.book, [story.resolution(both, "D6", "Ana", "looked at")], now=lambda: begin + timedelta(hours=2)
+        )
+        told = story.show(both, "S-2")
+        lines = list(words.story(told))
+    assert max(map(len, "\n".join(lines[: lines.index("")]).splitlines())) <= words.WIDTH
+    tale = " ".join(" ".join(lines).split())
+    phrases = (
+        "came from the till",
+        "may have left for Omneo",
+        "the line was down: no connection",
+        "it could go again",
+        "held for a person to decide: a person must look",
+        "flagged poison, D6",
+        "released, it goes after all, by Ben: it was the till",
+        "delivered, ",
+        "1 h 3 min after the till (total 20)",
+        "flag D6 resolved by Ana: looked at",
+    )
+    places = [tale.index(phrase) for phrase in phrases]
+    assert places == sorted(places)
+    assert "since_boot_s" not in tale
+    assert [row["link"] for row in told["outages"]] == ["down"]
+
+
+def test_only_outages_while_it_waited_are_told_and_not_all_of_many(shop: Shop) -> None:
+    for minute in range(60):
+        turn = {"link": "down" if minute % 2 else "up", "reason": "", "boot": "b", "since_boot_s": 1.0}
+        deliver(shop, Entry("line", facts=turn), at=datetime(2099, 1, 1, 0, minute, tzinfo=UTC))
+    deliver(shop, Entry("delivered", 2, facts={"omneo_id": 1}), at=datetime(2099, 1, 1, 0, 4, 30, tzinfo=UTC))
+    with books(shop) as both:
+        assert len(story.show(both, "S-1")["outages"]) == 2
+        assert story.show(both, "5")["outages"] == [], "what never goes waits for nothing"
+        tale = list(words.story(story.show(both, "S-2")))
+    assert "  … and 10 more outages while it waited." in tale
+
+
+def test_a_day_counts_what_was_released_and_held_long_ago(shop: Shop) -> None:
+    deliver(shop, *(Entry("held", seq) for seq in (2, 3, 4)), Entry("released", 3), Entry("abandoned", 4))
+    totals = {"delivered": 0, "refused": 0, "held": 1, "cancelled": 0, "abandoned": 1}
+    deliver(shop, Entry("turn", facts={"settled": 4, "upto": 68, "totals": totals}))
+    with books(shop) as both:
+        assert story.settled(both) == 4
+        assert story.close(both) == {"waiting": 1, "held": 1, "missing": 0, "open_flags": 1}
 
 
 @pytest.mark.parametrize("at", ["nonsense", "", None, 5, "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])

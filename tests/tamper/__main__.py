@@ -1,0 +1,160 @@
+"""
+The tampering campaign: what can be done to real journals behind the programs' back, and whether `verify` finds it.
+
+    python -m tests.tamper [--seed N] [--cases 2000] [--untouched 200] [--slice]
+
+Journals of every shape are made through the programs' own code and tampered with at random. Each deed has to be found
+at its place, by `verify` and by the stand-alone verify.py, which shares no code with it; what only a checkpoint can
+show, with the checkpoint. Untouched journals, evidence and proofs must raise no alarm. One seed repeats a run.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from journal import evidence, log, proof
+from tests.tamper import papers
+from tests.tamper.deeds import IN_BOOKS, Deed
+from tests.tamper.judge import copy, judge
+from tests.tamper.shapes import Case, make, rich, rows
+
+BASES = 12  # journals that are tampered with, each many times, on copies
+PROOF = "a proof"
+
+
+@dataclass
+class Tally:
+    """What came of it."""
+
+    found: Counter[str] = field(default_factory=Counter)
+    alone: Counter[str] = field(default_factory=Counter)  # found without a checkpoint or key
+    missed: list[str] = field(default_factory=list)
+    disagree: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    untouched: int = 0
+
+
+def packed(case: Case, dice: random.Random, out: Path) -> Path:
+    """The evidence of some of a journal's days."""
+    days = sorted({row[1][:10] for row in rows(case.journal)})
+    first = dice.choice(days)
+    last = dice.choice([day for day in days if day >= first])
+    out.unlink(missing_ok=True)
+    evidence.write(case.journal, case.delivery, date.fromisoformat(first), date.fromisoformat(last), out)
+    return out
+
+
+def proven(case: Case, dice: random.Random, out: Path) -> Path | None:
+    """The proof of some entry, if a signed checkpoint covers it."""
+    with closing(log.open_book(case.journal, "journal", write=False)) as db:
+        try:
+            text, _ = proof.make(db, str(dice.randint(1, log.head(db)[0])), None)
+        except log.NoSuch:
+            return None
+    out.write_text(text, "utf-8")
+    return out
+
+
+def untouched(tally: Tally, seed: int, root: Path) -> None:
+    """One journal that nobody has touched: books, evidence, a proof."""
+    dice = random.Random(seed)
+    case = make(dice, root)
+    things = [([case.journal, case.delivery], case.taken), ([packed(case, dice, root / "evidence.zip")], [])]
+    if (paper := proven(case, dice, root / "a.tlog-proof")) is not None:
+        things.append(([paper], []))
+    for paths, taken in things:
+        found = judge(paths, taken, case.public)
+        if found.ours or found.theirs:
+            tally.alarms.append(f"untouched {seed}, {paths[0].name}: {found.words}")
+    tally.untouched += 1
+
+
+def tampered(tally: Tally, name: str, base: Case, dice: random.Random, place: Path) -> bool:
+    """One deed on a copy. False: there was nothing of that kind to be spoilt."""
+    if name in IN_BOOKS:
+        paths = copy([base.journal, base.delivery], place)
+        deed = IN_BOOKS[name](Case(paths[0], paths[1], base.public, base.taken), dice)
+    else:
+        place.mkdir(exist_ok=True)
+        paths, deed = _paper(name, base, dice, place)
+    if deed is None:
+        return False
+    alone = judge(paths)
+    found = judge(paths, deed.taken, base.public) if deed.taken or deed.key else alone
+    tally.found[name] += 1
+    tally.alone[name] += bool(alone.ours)
+    if not found.ours or (deed.places and not deed.places & found.ours):
+        tally.missed.append(f"{name}: not at {sorted(deed.places)[:5]}: {found.words[:4]}")
+    if not (alone.agree and found.agree):
+        tally.disagree.append(f"{name}: {sorted(found.ours)[:6]} / {sorted(found.theirs)[:6]}: {found.words[:8]}")
+    return True
+
+
+def _paper(name: str, base: Case, dice: random.Random, place: Path) -> tuple[list[Path], Deed | None]:
+    if name == PROOF:
+        path = proven(base, dice, place / "a.tlog-proof")
+        return ([path], papers.a_proof(path, dice)) if path else ([], None)
+    path = packed(base, dice, place / "evidence.zip")
+    if name in papers.ON_FILES:
+        return [path], papers.ON_FILES[name](path, dice)
+    files = papers.unpack(path)
+    deed = papers.DEEDS[name](files, dice)
+    papers.pack(path, files)
+    return [path], deed
+
+
+def campaign(seed: int, cases: int, shapes: int, root: Path, tell: Callable[[str], None] = print) -> Tally:
+    """So many deeds, and so many untouched journals."""
+    tally, dice = Tally(), random.Random(seed)
+    for number in range(shapes):
+        untouched(tally, seed * 100_000 + number, root / f"untouched-{number}")
+    bases: list[Case] = []
+    names = [*IN_BOOKS, *papers.DEEDS, *papers.ON_FILES, PROOF]
+    done = tries = 0
+    while done < cases and tries < 20 * cases + 100:
+        if tries % max(1, cases // BASES) == 0:
+            bases.append(rich(random.Random(seed * 1000 + len(bases)), root / f"base-{len(bases)}"))
+        done += tampered(tally, names[tries % len(names)], dice.choice(bases[-3:]), dice, root / "tampered")
+        tries += 1
+    for name in names:
+        tell(f"{name:52} {tally.found[name]:5} done, {tally.alone[name]:5} found with nothing but the file")
+    return tally
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.tamper", description="See tests/tamper/__main__.py.")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--untouched", type=int, default=200)
+    parser.add_argument("--slice", action="store_true", help="short: 100 cases, 15 untouched journals")
+    chosen = parser.parse_args()
+    if chosen.slice:
+        chosen.cases, chosen.untouched = 100, 15
+    print(f"seed {chosen.seed}")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tamper-") as root:
+        tally = campaign(chosen.seed, chosen.cases, chosen.untouched, Path(root))
+    for heading, faults in (
+        ("missed, or not at its place", tally.missed),
+        ("the two verifiers differ", tally.disagree),
+        ("false alarm", tally.alarms),
+    ):
+        for fault in faults:
+            print(f"{heading}: {fault}")
+    print(
+        f"{sum(tally.found.values())} tamperings, {len(tally.missed)} missed, {len(tally.disagree)} disagreements;"
+        f" {tally.untouched} untouched journals, {len(tally.alarms)} false alarms; {time.monotonic() - began:.0f} s"
+    )
+    return 1 if tally.missed or tally.disagree or tally.alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Both verifiers on the same thing: what they find, and whether they agree."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from journal import checkpoint, exhibit, log, note, standalone
+from journal.verify import examine
+
+Places = set[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What our verify and the stand-alone one say."""
+
+    ours: Places
+    theirs: Places
+    words: list[str]
+
+    @property
+    def agree(self) -> bool:
+        """The same verdict, and the same places; of a file that can't be opened at all only the verdict."""
+        unreadable = any(seq < 0 for _, seq in self.ours)
+        return bool(self.ours) == bool(self.theirs) and (unreadable or self.ours == self.theirs)
+
+
+def judge(paths: Sequence[Path], taken: Sequence[Path] = (), public: str = "") -> Found:
+    """Books, evidence or a proof, with what the auditor has."""
+    keys = [note.public_key(public)] if public else []
+    kept = [checkpoint.taken(path) for path in taken]
+    try:
+        if len(paths) == 1 and paths[0].suffix != ".db":
+            told = exhibit.examine(paths[0], keys, kept).told
+        else:
+            told = examine(paths[0], paths[1], keys, kept).told
+        ours = {(each["book"], each["seq"]) for each in told["problems"]}
+        words = [f"{each['book']} {each['seq']}: {each['what']}" for each in told["problems"]]
+    except (log.Unusable, log.NotNow) as error:
+        ours, words = {("journal", -1)}, [str(error)]
+    notes = {path.name: path.read_text("utf-8") for path in taken}
+    books = standalone.examine([path for path in paths if path.exists()], notes, public)
+    problems = [problem for book in books for problem in book.problems]
+    theirs = {(book, seq) for book, seq, _ in problems}
+    return Found(ours, theirs, words + [f"(verify.py) {book} {seq}: {what}" for book, seq, what in problems])
+
+
+def copy(paths: Sequence[Path], place: Path) -> list[Path]:
+    """The same files elsewhere, to be spoilt."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return [Path(shutil.copy(path, place / path.name)) if path.exists() else place / path.name for path in paths]
