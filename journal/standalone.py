@@ -327,10 +327,12 @@ def file(path: Path, book: Book) -> Book:
             book.found(0, "its tables, triggers and indexes are not those of such a book")
         if {("table", "log"), ("table", "body")} - {row[:2] for row in schema}:
             return book
-        row = db.execute(ENTRIES, (-(2**63),)).fetchone()
-        while row:
+        last: Any = -(2**63)
+        while row := db.execute(ENTRIES, (last,)).fetchone():
+            if (type(row[0]), type(last)) == (int, int) and row[0] <= last:
+                raise sqlite3.DatabaseError("entries follow one another in circles")
             book.entry(row[:8], *row[8:])
-            row = db.execute(ENTRIES, (row[0],)).fetchone()
+            last = row[0]
         for which, index, same in INDEXES if not book.problems or book.problems[0][1] else ():
             for (seq,) in db.execute(OVERLOOKED.format(which, index, f"{same} AND i.seq = e.seq")):
                 book.found(seq, "an index does not hold this entry, so that the programs overlook it")

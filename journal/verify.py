@@ -189,8 +189,15 @@ def _pieces(db: sqlite3.Connection) -> Iterator[list[Row]]:
             continue
         if not piece:
             return
+        first, end = piece[0][0], piece[-1][0]
+        whole = isinstance(first, int) and isinstance(end, int)
+        if most > 1 and not (whole and first > last and end - first == len(piece) - 1):
+            most, db.text_factory = 1, _text
+            continue
+        if whole and first <= last:
+            raise sqlite3.DatabaseError("entries follow one another in circles")
         yield piece
-        last = piece[-1][0]
+        last = end
 
 
 def _agrees(book: Book, db: sqlite3.Connection, claims: list[tuple[int, int, str]]) -> None:

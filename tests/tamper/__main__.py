@@ -111,7 +111,7 @@ def _paper(name: str, base: Case, dice: random.Random, place: Path) -> tuple[lis
     return [path], deed
 
 
-def campaign(seed: int, cases: int, shapes: int, root: Path, tell: Callable[[str], None] = print) -> Tally:
+def campaign(seed: int, cases: int, shapes: int, root: Path, tell: Callable[[str], None]) -> Tally:
     """So many deeds, and so many untouched journals."""
     tally, dice = Tally(), random.Random(seed)
     for number in range(shapes):
@@ -124,6 +124,8 @@ def campaign(seed: int, cases: int, shapes: int, root: Path, tell: Callable[[str
             bases.append(rich(random.Random(seed * 1000 + len(bases)), root / f"base-{len(bases)}"))
         done += tampered(tally, names[tries % len(names)], dice.choice(bases[-3:]), dice, root / "tampered")
         tries += 1
+        if tries % 200 == 0:
+            tell(f"{done} done, {len(tally.missed)} missed, {len(tally.disagree)} disagreements")
     for name in names:
         tell(f"{name:52} {tally.found[name]:5} done, {tally.alone[name]:5} found with nothing but the file")
     return tally
@@ -138,10 +140,10 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.slice:
         chosen.cases, chosen.untouched = 100, 15
-    print(f"seed {chosen.seed}")
+    print(f"seed {chosen.seed}", flush=True)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tamper-") as root:
-        tally = campaign(chosen.seed, chosen.cases, chosen.untouched, Path(root))
+        tally = campaign(chosen.seed, chosen.cases, chosen.untouched, Path(root), lambda line: print(line, flush=True))
     for heading, faults in (
         ("missed, or not at its place", tally.missed),
         ("the two verifiers differ", tally.disagree),

@@ -9,6 +9,7 @@ from journal import checkpoint, exhibit, log, note, standalone
 from journal.verify import examine
 
 Places = set[tuple[str, int]]
+DAMAGED = ("is damaged", "can't be read", "not a ", "newer version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,9 @@ class Found:
 
     @property
     def agree(self) -> bool:
-        """The same verdict, and the same places; of a file that can't be opened at all only the verdict."""
-        unreadable = any(seq < 0 for _, seq in self.ours)
-        return bool(self.ours) == bool(self.theirs) and (unreadable or self.ours == self.theirs)
+        """The same verdict, and the same places; only the verdict of a file that SQLite can't read to its end."""
+        damaged = any(words in each for each in self.words for words in DAMAGED)
+        return bool(self.ours) == bool(self.theirs) and (damaged or self.ours == self.theirs)
 
 
 def judge(paths: Sequence[Path], taken: Sequence[Path] = (), public: str = "") -> Found:
