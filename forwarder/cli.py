@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder.options import Finite, lanes_of, link_options, policy_of, policy_options
+from forwarder.options import TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
 from journal.command import beside, delivery_option, fail, journal_option, json_option, print_json, program, tell
 from journal.rejected import printable
@@ -119,7 +119,7 @@ def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
 @journal_option
 @delivery_option
 @policy_options
-@click.option("--timeout", envvar="OMNEO_TIMEOUT", type=Finite(min=0, min_open=True), default=15, show_default=True)
+@TIMEOUT
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Documents; 0: all.")
 @json_option
 def plan(db: Path, delivery: Path | None, *, limit: int, as_json: bool, **options: Any) -> None:

@@ -6,8 +6,7 @@ from decimal import Decimal
 
 from forwarder.books import OURSELVES, SETTLED, Books, Document
 from forwarder.window import Instant, Made
-from journal.check import names
-from journal.document import local_time
+from journal.document import local_time, names
 from journal.log import Entry
 
 LOOK_BACK = 100_000  # entries of the delivery book before an attempt: more than a day of a large shop

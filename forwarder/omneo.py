@@ -156,6 +156,11 @@ def reference(row: dict[str, Any]) -> str | None:
     return None if given is None else str(given)
 
 
+def is_ours(row: dict[str, Any], external_id: str) -> bool:
+    """Is this the redemption that we asked for? Some routes give no reference back, none gives another's."""
+    return row.get("id") is not None and reference(row) in {None, external_id}
+
+
 def verify_token() -> Request:
     """`GET /auth/verify`: harmless, and says whether Omneo otherwise knows us."""
     return "GET", "/auth/verify", None

@@ -32,7 +32,7 @@ def redemption(talk: Talk, errand: Errand) -> Outcome:
             return Outcome("cancelled", "Omneo does not have it, and its reversal waits")
     answer = talk.link.ask(omneo.redeem(errand.document.content, profile, talk.policy.routes))
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return replace(redeemed(talk, errand, answer.data, answer), profile=profile)
         case "no":
             return refused(talk, errand, answer, lookup.redemption(talk, errand, profile, told_no=True))
@@ -52,8 +52,8 @@ def customer(talk: Talk, errand: Errand) -> str | Outcome:
     answer = talk.link.ask(omneo.read_profile(value, str(handle), talk.policy.routes))
     meaning = outcome.meaning(answer)
     if meaning == "yes":
-        rows = [row for row in [answer.data, *answer.rows] if row]
-        ids = {str(row.get("profile_id") or row.get("id")) for row in rows}
+        found = [row.get("profile_id") or row.get("id") for row in [answer.data, *answer.rows]]
+        ids = {str(each) for each in found if each is not None}
         if len(ids) == 1:
             return ids.pop()
     if meaning in {"missing", "no"} or (meaning == "yes" and isinstance(answer.content.get("data"), list)):
@@ -124,7 +124,7 @@ def reversal(talk: Talk, errand: Errand) -> Outcome:
         return give_back(talk, replace(ready, look_first=False))
     answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id))
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return undone(talk, errand, answer.data, answer)
         case "no":
             return refused(talk, errand, answer, lookup.undoing(talk, errand, {"reversal"}, told_no=True))
@@ -161,7 +161,7 @@ def give_back(talk: Talk, errand: Errand) -> Outcome:
             return adopted(talk, errand, there)
     answer = talk.link.ask(omneo.give_back(errand.document.content, redeemed_.omneo_id, benefit=redeemed_.benefit))
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return undone(talk, errand, answer.data, answer)
         case "no":
             return refused(talk, errand, answer, lookup.undoing(talk, errand, {"return"}, told_no=True))
@@ -188,8 +188,11 @@ def refused(talk: Talk, errand: Errand, answer: Answer, there: lookup.Search) ->
     if isinstance(there, Found) or (there is not None and not there.settles):
         return adopted(talk, errand, there)
     facts = {"status": answer.status, "words": omneo.words(answer, errand.document.content)}
-    name = {"redemption": "redemption_refused", "reversal": "reversal_too_late"}.get(errand.document.kind)
-    flags = errand.flags + (((name, facts),) if name and not errand.as_return else ())
+    flags = errand.flags
+    if errand.document.kind == "redemption":
+        flags += (("redemption_refused", facts),)
+    elif errand.document.kind == "reversal" and not errand.as_return:
+        flags += (("reversal_too_late", facts),)
     talk.memory.absent_since.pop(errand.document.seq, None)
     return Outcome("refused", answer.reason, facts=facts, flags=flags, status=answer.status, date=answer.date)
 

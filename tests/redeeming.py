@@ -1,5 +1,6 @@
 """What the tests of redemptions stand on: a box whose clocks run as told, a till, and what Omneo has in the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,7 @@ from zoneinfo import ZoneInfo
 import httpx
 from standin import Omneo, Store, sale
 
+from forwarder.books import Books
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from forwarder.sandbox.customers import JANE
@@ -145,6 +147,16 @@ class Counter:
         self.open()
         self.store.take(*documents)
         return self.drain()
+
+    def decide(self, what: Callable[[Books, str, str, str], object], external_id: str) -> None:
+        """A person decides of a held document, beside the running forwarder, and that goes on."""
+        self.open().books.flush()
+        books = Books(self.store.db, self.store.delivery, now=self.box.now)
+        try:
+            what(books, external_id, "A. Person", "as it was agreed")
+        finally:
+            books.close()
+        self.drain()
 
     # -- what came of it --------------------------------------------------------------------------------------------
 

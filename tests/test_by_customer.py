@@ -269,7 +269,9 @@ def test_two_handles_are_one_customer_once_both_are_known_to_be(shop: Shop) -> N
 
 
 def test_what_is_on_its_way_when_two_turn_out_to_be_one_holds_the_one_lane(shop: Shop) -> None:
-    shop.store.take(*(sale(name, **who) for name, who in zip("ABCDEF", [MAIL, MAIL, JANE, JANE, CARD, CARD], strict=True)))
+    shop.store.take(
+        *(sale(name, **who) for name, who in zip("ABCDEF", [MAIL, MAIL, JANE, JANE, CARD, CARD], strict=True))
+    )
     for name in "ACE":
         assert shop.turn() == name
         shop.take(name)

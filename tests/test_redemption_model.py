@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from shop_model import ModelShop, Templates
 from shop_oracles import Judge, Watch, spent_once
 from shop_world import World, made_up_time
@@ -102,12 +102,16 @@ class Machine(RuleBasedStateMachine):
         late_reversal=st.sampled_from(["flag", "return"]),
         routes=st.sampled_from(["reference", "guide"]),
         lag_s=st.sampled_from([0, 0, 1]),
+        shows=st.booleans(),
     )
-    def open_the_shop(self, lanes: int, rate: float, lag_s: float, **policy: Any) -> None:
+    def open_the_shop(self, lanes: int, rate: float, lag_s: float, *, shows: bool, **policy: Any) -> None:
         self.world: World = here["world"]
         self.world.clear()
         self.watch = self.world.line.watch = Watch(self.world)
         self.world.line.omneo.lag = timedelta(seconds=lag_s)
+        if shows:  # what others have redeemed, with references that Omneo gives back: ours must be among such
+            for who in (WEI, OMAR, JANE):
+                self.redeem_at_omneo(who, 1, meta={"external_id": f"theirs-{who}"})
         self.made = {"S": 0, "R": 0, "V": 0, "T": 0}
         self.unreversed: list[str] = []  # redemptions of the till that no reversal names yet
         self.unsold: list[str] = []  # … and no sale
@@ -190,7 +194,6 @@ class Machine(RuleBasedStateMachine):
         if name is not None:
             self.met_at_home(name)
 
-    @precondition(lambda self: self.made["R"] or self.online)
     @rule(which=st.integers(0, 5), amount=st.sampled_from([Decimal(1), Decimal(4)]))
     def give_back(self, which: int, amount: Decimal) -> None:
         assert self.shop is not None
@@ -198,8 +201,10 @@ class Machine(RuleBasedStateMachine):
         names: dict[str, Any] = {}
         if redemptions:
             names["redemption_external_id"] = redemptions[which % len(redemptions)]
-        else:
+        elif self.online:
             names["redemption_id"] = self.online[which % len(self.online)][0]
+        else:
+            return
         of_a_benefit = self.shop.documents.get(str(names.get("redemption_external_id")), {}).get("benefit_id")
         worth: dict[str, Any] = {"count": 1} if of_a_benefit else {"amount": amount}
         self.take("return", "T", issued_at=self.at(0), **names, **worth)
@@ -207,9 +212,12 @@ class Machine(RuleBasedStateMachine):
     @rule(clock_s=st.sampled_from([0, 0, 300, -300, 3600]), amount=st.sampled_from([3, 20]))
     def redeem_online(self, clock_s: float, amount: int) -> None:
         """Clienteling, or a till that still has its line: not through us."""
-        body = encode({"amount": amount, "strategies": ["rewards"]})
-        if self.world.line.ask("POST", f"/api/v3/profiles/{WEI}/redeem", body).status == 201:
+        if self.redeem_at_omneo(WEI, amount):
             self.online.append((max(self.world.line.omneo.redemptions), self.at(clock_s)))
+
+    def redeem_at_omneo(self, who: str, amount: int, **more: Any) -> bool:
+        body = encode({"amount": amount, "strategies": ["rewards"], **more})
+        return self.world.line.ask("POST", f"/api/v3/profiles/{who}/redeem", body).status == 201
 
     @property
     def next_redemption(self) -> str:
@@ -303,7 +311,7 @@ class Machine(RuleBasedStateMachine):
 
     def drain(self, shop: ModelShop) -> None:
         """All is well again: what waits goes, or waits for something that time brings."""
-        for _ in range(12):
+        for _ in range(12 + 3 * len(shop.documents)):
             while shop.forward(40):
                 pass
             shop.pause()

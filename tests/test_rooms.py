@@ -34,26 +34,41 @@ JOURNAL = {
 FORWARDER = {
     "outcome": "",
     "wire": "",
+    "window": "",
+    "apportion": "",
+    "queues": "",
     "demo_screen": "",
     "demo_shop": "",
     "books": "journal.document journal.log",
+    "known": "books window journal.document journal.log",
+    "errand": "books known outcome window journal.document",
     "lane": "books",
-    "line": "books outcome journal.log journal.say",
+    "by_customer": "books known queues",
+    "line": "books outcome window journal.document journal.log journal.say",
     "omneo": "outcome journal.document",
-    "link": "omneo outcome journal.log",
-    "replay": "books lane line link omneo outcome journal.document journal.log journal.say",
+    "link": "omneo outcome window journal.log",
+    "lookup": "errand known link omneo outcome journal.log",
+    "redeem": "errand lookup omneo outcome window journal.document",
+    "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
+    " journal.log journal.say",
     "patience": "outcome replay journal.log",
+    "side_by_side": "books by_customer errand outcome patience replay journal.log",
+    "plan": "books by_customer errand known lane outcome window journal.log",
+    "decide": "books known journal.log",
     "status": "books journal.story",
     "demo_stage": "demo_screen demo_shop status journal.log",
-    "demo": "demo_screen demo_stage",
-    "cli": "books demo link patience replay sandbox.serve status wire journal.cli journal.log journal.say",
+    "demo_rewards": "demo_stage",
+    "demo": "demo_rewards demo_screen demo_stage",
+    "options": "errand journal.command",
+    "cli": "books decide demo link options patience plan replay sandbox.serve side_by_side status window wire"
+    " journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
 
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
-    "click": "journal.cli journal.command forwarder.cli",
+    "click": "journal.cli journal.command forwarder.cli forwarder.options",
     "httpcore": "forwarder.wire",
     "httpx": "forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
     "jsonschema_rs": "journal.document",
@@ -63,7 +78,7 @@ LIBRARIES = {
     "sqlite_utils": "journal.story forwarder.status",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
-    "tenacity": "forwarder.patience",
+    "tenacity": "forwarder.patience forwarder.side_by_side",
     "uvicorn": "forwarder.sandbox",
     "watchdog": "journal.ingest forwarder.patience",
     # the network
