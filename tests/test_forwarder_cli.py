@@ -512,7 +512,7 @@ def test_the_timeout_is_for_the_whole_of_a_request(once: Run, store: Store, list
 AS_NOBODY = """
 import os, sys
 import importlib.metadata, importlib.readers, encodings.idna, sqlite_utils, structlog
-import forwarder.cli, forwarder.patience, forwarder.status, forwarder.wire, journal.verify
+import forwarder.cli, forwarder.side_by_side, forwarder.status, forwarder.wire, journal.verify
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 sys.argv[1:2] = []
 forwarder.cli.main()
