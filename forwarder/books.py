@@ -139,7 +139,7 @@ class Books:
             ).fetchall()
         )
         for entry in self._pending:
-            if isinstance(entry.about, int) and entry.kind in SETTLED:
+            if isinstance(entry.about, int) and low <= entry.about <= high and entry.kind in SETTLED:
                 state[entry.about] = entry.kind
         return {about for about, kind in state.items() if kind != "released"}
 

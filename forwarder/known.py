@@ -79,9 +79,9 @@ def reversing(books: Books, name: str) -> bool:
 
 
 def _came_to_nothing(books: Books, reversal: Document) -> bool:
-    """Is it sure that Omneo did not reverse anything? It said no, or it was too late before anything was done."""
-    settled = [(kind, facts) for _, _, kind, facts in books.history(reversal.seq) if kind in {"held", "refused"}][-1:]
-    return any(kind == "refused" or facts.get("undone") is False for kind, facts in settled)
+    """Is it sure that Omneo did not reverse anything? A no alone does not make it sure: an answer may be wrong."""
+    held = [facts for _, _, kind, facts in books.history(reversal.seq) if kind == "held"][-1:]
+    return any(facts.get("undone") is False for facts in held)
 
 
 def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeemed:

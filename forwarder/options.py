@@ -34,6 +34,13 @@ def option(name: str, help_: str, **how: Any) -> Decorator:
 
 TIMEOUT = option("--timeout", "Seconds for the whole of one request.", type=Finite(min=0, min_open=True), default=15)
 
+ROUTES = option(
+    "--routes",
+    "Which spelling of Omneo's routes.",
+    type=click.Choice(["guide", "reference"]),
+    default="reference",
+)
+
 LINK = (
     option("--url", "Omneo's API base, https://…/api/v3.", required=True),
     option(
@@ -77,12 +84,7 @@ POLICY = (
         default="flag",
     ),
     option("--grace", "Seconds that a document waits for the redemption it names.", type=Finite(min=0), default=60),
-    option(
-        "--routes",
-        "Which spelling of Omneo's routes.",
-        type=click.Choice(["guide", "reference"]),
-        default="reference",
-    ),
+    ROUTES,
     option(
         "--poison-after",
         "Failures with 5xx after which a document is held …",

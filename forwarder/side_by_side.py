@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import tenacity
@@ -20,10 +21,10 @@ from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Pair, prepare
 from forwarder.outcome import Outcome
 from forwarder.patience import IDLE_S, JITTER, ONCE_S, readable
+from forwarder.queues import NEVER
 from forwarder.replay import Replay
 from journal.log import NotNow
 
-NEVER = float("inf")
 GRAVER = {"paused": 2, "deferred": 1}  # of several reasons why something still waits, the one to tell
 
 
@@ -35,6 +36,10 @@ class Flight:
     errand: Errand  # what left for it: itself, or what has to go before it
     probe: bool  # a harmless request for now, to learn whether the line is there
     left_at: float  # monotonic
+
+
+Coming = Future[Outcome | None]  # None: a probe went well
+Flights = dict[Coming, Flight]
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ class Lanes:
     stop: threading.Event = field(default_factory=threading.Event)
     wake: threading.Event = field(default_factory=threading.Event)  # something came back, or the journal has grown
     once: bool = False
-    flights: dict[Future[Outcome | None], Flight] = field(default_factory=dict)
+    flights: Flights = field(default_factory=dict)
     stuck: dict[int, Stuck] = field(default_factory=dict)
     failing: set[int] = field(default_factory=set)  # documents that failed since the line was last seen well
     failures: int = 0  # of the line, in a row
@@ -138,7 +143,8 @@ def pause_s(lanes: Lanes) -> float:
 def finish(lanes: Lanes) -> None:
     """Nothing more is sent; what is on its way comes back."""
     while lanes.flights:
-        land(lanes, None)
+        with suppress(NotNow):  # said below, if it is still so
+            land(lanes, None)
     lanes.run.books.flush()
 
 
@@ -153,10 +159,11 @@ def turn(lanes: Lanes) -> bool:
             break
         started += 1
         start(lanes, document)
+    if lanes.run.books.flush_due or not lanes.flights:
+        lanes.run.books.flush()  # Settled, on disk: while the lanes are busy
     if lanes.flights:
         land(lanes, 0.0 if started == TURN and lanes.has_room else pause_s(lanes))
         return True
-    lanes.run.books.flush()
     return started > 0
 
 
@@ -196,9 +203,11 @@ def leave(lanes: Lanes, due: Document, errand: Errand, *, probed: bool) -> None:
     if not probe:
         replay.may_leave(run, errand)
     lanes.lane.take(document)
-    future: Future[Outcome | None] = (
-        lanes.pool.submit(replay.probe, run, errand) if probe else lanes.pool.submit(replay.converse, run.talk, errand)
-    )
+    future: Coming
+    if probe:
+        future = lanes.pool.submit(replay.probe, run, errand)
+    else:
+        future = lanes.pool.submit(replay.converse, run.talk, errand)
     lanes.flights[future] = Flight(due, errand, probe, time.monotonic())
     future.add_done_callback(lambda _: lanes.wake.set())
 
@@ -223,13 +232,9 @@ def land(lanes: Lanes, timeout_s: float | None) -> None:
             lanes.lane.give_back(flight.due)
             if not lanes.stop.is_set():
                 start(lanes, flight.due, probed=True)
-    if lanes.run.books.flush_due or not lanes.flights:
-        lanes.run.books.flush()
 
 
-def wait(
-    flights: dict[Future[Outcome | None], Flight], timeout_s: float | None, wake: threading.Event
-) -> tuple[set[Future[Outcome | None]], set[Future[Outcome | None]]]:
+def wait(flights: Flights, timeout_s: float | None, wake: threading.Event) -> tuple[set[Coming], set[Coming]]:
     """Until one of them is back or something else wakes us. What is back, and what is not."""
     if timeout_s is None:
         futures.wait(flights, return_when=futures.FIRST_COMPLETED)
@@ -253,9 +258,7 @@ def came_back(lanes: Lanes, flight: Flight, result: Outcome) -> None:
     if result.settles:
         lanes.stuck.pop(errand.document.seq, None)
         lanes.stuck.pop(flight.due.seq, None)
-        wait_s = 0.0
-    else:
-        wait_s = failed(lanes, flight, result)
+    wait_s = 0.0 if result.settles else failed(lanes, flight, result)
     lanes.lane.give_back(errand.document, wait_s)
     lanes.lane.give_back(flight.due, wait_s)
 
@@ -269,8 +272,7 @@ def failed(lanes: Lanes, flight: Flight, result: Outcome) -> float:
     if not result.line:
         return asked_s or wait_s
     lanes.failing.add(document.seq)
-    its_own = (result.status or 0) >= 500 and not asked_s and len(lanes.failing) == 1 and not flight.probe
-    if its_own:
+    if (result.status or 0) >= 500 and not asked_s and len(lanes.failing) == 1 and not flight.probe:
         return wait_s
     if flight.left_at >= lanes.failed_at:  # what left before that learned of the same failure
         lanes.failures += 1

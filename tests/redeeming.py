@@ -63,6 +63,7 @@ class Counter:
     options: dict[str, Any] = field(default_factory=dict)
     cut_at: set[str] = field(default_factory=set)  # the process goes once an answer to one of these has come
     sent: list[str] = field(default_factory=list)  # what left that changes something at Omneo
+    crashes: int = 0
     run: Replay | None = None
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class Counter:
         """What only the running process knew is gone."""
         if self.run is not None:
             self.store.crash(self.run)
+            self.crashes += 1
             self.run = None
 
     def reboot(self, seconds: float = 30) -> None:

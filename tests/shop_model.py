@@ -152,6 +152,8 @@ class ModelShop:
         except PowerCut:
             self.power_cut()
             return True
+        finally:
+            self.world.power_left = None
 
     def _step(self) -> bool:
         assert self.run is not None

@@ -338,3 +338,12 @@ def test_a_sale_goes_without_what_is_about_to_be_reversed(counter: Counter) -> N
     assert (states(counter), counter.flags()) == ("R delivered, S delivered, V delivered", {"redemption_missing S"})
     there = counter.at_omneo()
     assert (there.sale()["redemption_id"], there.balance()) == (None, 25)
+
+
+def test_a_refused_reversal_is_flagged_and_no_sale_takes_what_it_may_have_undone(counter: Counter) -> None:
+    counter.deliver(counter.redemption())
+    hit(counter, "/reversal", mode="status", code=422)
+    counter.deliver(counter.reversal(**NAMED), counter.sale(**NAMED))
+    assert states(counter) == "R delivered, V refused, S delivered"
+    assert counter.flags() == {"reversal_too_late V", "redemption_missing S"}
+    assert counter.at_omneo().sale()["redemption_id"] is None

@@ -64,6 +64,11 @@ FAULTS: list[dict[str, Any]] = [
     *({"mode": "status", "code": 404, "method": "POST", "path": path} for path in WRITES),
     *({"mode": "status", "code": 422, "method": "POST", "path": path, "apply": True} for path in WRITES),
 ]
+LOST: list[dict[str, Any]] = [
+    *({"mode": mode} for mode in ("drop_before", "drop_after", "drop_after", "hang_after", "truncate")),
+    *({"mode": "status", "code": 500, "apply": done} for done in (True, False)),
+    {"mode": "wrong_id", "apply": True},
+]
 
 here: dict[str, Any] = {}
 
@@ -94,6 +99,7 @@ class Machine(RuleBasedStateMachine):
     """A shop with tills, its forwarder, and all that can befall them."""
 
     shop: ModelShop | None = None
+    is_sound = True
 
     @initialize(
         lanes=st.sampled_from([0, 3]),
@@ -103,8 +109,11 @@ class Machine(RuleBasedStateMachine):
         routes=st.sampled_from(["reference", "guide"]),
         lag_s=st.sampled_from([0, 0, 1]),
         shows=st.booleans(),
+        omneo_steps=st.booleans(),
     )
-    def open_the_shop(self, lanes: int, rate: float, lag_s: float, *, shows: bool, **policy: Any) -> None:
+    def open_the_shop(
+        self, lanes: int, rate: float, lag_s: float, *, shows: bool, omneo_steps: bool, **policy: Any
+    ) -> None:
         self.world: World = here["world"]
         self.world.clear()
         self.watch = self.world.line.watch = Watch(self.world)
@@ -112,6 +121,7 @@ class Machine(RuleBasedStateMachine):
         if shows:  # what others have redeemed, with references that Omneo gives back: ours must be among such
             for who in (WEI, OMAR, JANE):
                 self.redeem_at_omneo(who, 1, meta={"external_id": f"theirs-{who}"})
+        self.omneo_steps = omneo_steps
         self.made = {"S": 0, "R": 0, "V": 0, "T": 0}
         self.unreversed: list[str] = []  # redemptions of the till that no reversal names yet
         self.unsold: list[str] = []  # … and no sale
@@ -142,7 +152,10 @@ class Machine(RuleBasedStateMachine):
         for_a_sale=st.booleans(),
     )
     def redeem(self, who: Customer, value: dict[str, Any] | None, clock_s: float, *, for_a_sale: bool) -> None:
-        used = value or ({"benefit_id": BENEFIT[who[0]]} if who[0] in BENEFIT else VALUES[0])
+        assert self.shop is not None
+        if who[0] not in BENEFIT or (self.omneo_steps and self.shop.policy.routes == "reference"):
+            value = value or VALUES[0]  # by that route a benefit bears no name, only the moment by Omneo's clock
+        used = value or {"benefit_id": BENEFIT[who[0]]}
         sale = f"S-{self.made['S']}" if for_a_sale else None
         issued_at = self.at(clock_s)
         name = self.take("redemption", "R", issued_at=issued_at, transaction_external_id=sale, **customer(who), **used)
@@ -154,7 +167,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         who=st.sampled_from([None, *PEOPLE]),
-        names=st.sampled_from(["none", "one", "one", "next", "never", "online"]),
+        names=st.sampled_from(["none", "one", "one", "one", "one", "next", "never", "online", "online"]),
         which=st.integers(0, 3),
         receipt=st.sampled_from([None, None, "A", "B"]),
         net=st.booleans(),
@@ -174,7 +187,7 @@ class Machine(RuleBasedStateMachine):
         reference = {"linked_receipt_ref" if which == 3 else "receipt_ref": receipt}
         self.take("sale", "S", total=Decimal(100), transacted_at=at, items=LINES, **reference, **fields)
 
-    @rule(which=st.integers(0, 3), names=st.sampled_from(["one", "one", "one", "next", "never", "online"]))
+    @rule(which=st.integers(0, 3), names=st.sampled_from([*["one"] * 6, "next", "never", "online", "online"]))
     def reverse(self, which: int, names: str) -> None:
         """Once for each redemption: a till that does it twice is not in this shop."""
         fields: dict[str, Any] = {"issued_at": self.at(0), "reason": "payment declined"}
@@ -193,6 +206,25 @@ class Machine(RuleBasedStateMachine):
         self.take("reversal", "V", redemption_external_id=name, **fields)
         if name is not None:
             self.met_at_home(name)
+
+    @rule(
+        who=st.sampled_from(PEOPLE),
+        value=st.sampled_from([*VALUES, None]),
+        meanwhile=st.integers(0, 8),
+        then=st.sampled_from(["", "S", "V", "V", "SV", "VS", "ST", "T", "TV"]),
+    )
+    def checkout(self, who: Customer, value: dict[str, Any] | None, meanwhile: int, then: str) -> None:
+        """A redemption and what follows from it, with some time for the forwarder in between."""
+        name = f"R-{self.made['R']}"
+        self.redeem(who, value, 0, for_a_sale="S" in then)
+        for each in then:
+            self.forward(meanwhile, meanwhile)
+            if each == "S" and name in self.unsold:
+                self.sell(who, "one", self.unsold.index(name), None, net=True)
+            if each == "V" and name in self.unreversed:
+                self.reverse(self.unreversed.index(name), "one")
+            if each == "T":
+                self.give_back(int(name[2:]), Decimal(1))
 
     @rule(which=st.integers(0, 5), amount=st.sampled_from([Decimal(1), Decimal(4)]))
     def give_back(self, which: int, amount: Decimal) -> None:
@@ -241,8 +273,16 @@ class Machine(RuleBasedStateMachine):
     def forward(self, times: int, dice: int) -> None:
         assert self.shop is not None
         self.world.dice = Random(dice)
+        self.is_sound = False  # until this is over without a finding
         self.shop.forward(times)
         spent_once(self.shop, self.world.line.omneo)
+        self.is_sound = True
+
+    @rule(times=st.integers(1, 12), moments=st.integers(0, 60))
+    def forward_until_the_power_goes(self, times: int, moments: int) -> None:
+        """Between any two steps: before and after each request and its effect, inside a commit."""
+        self.world.power_left = moments
+        self.forward(times, moments)
 
     @rule()
     def pause(self) -> None:
@@ -253,11 +293,6 @@ class Machine(RuleBasedStateMachine):
     def restart(self) -> None:
         assert self.shop is not None
         self.shop.restart()
-
-    @rule(moments=st.integers(0, 40))
-    def the_power_will_go(self, moments: int) -> None:
-        """Between any two steps: before and after each request and its effect, inside a commit."""
-        self.world.power_left = moments
 
     @rule(kind=st.sampled_from(["released", "released", "abandoned"]), which=st.integers(0, 3))
     def a_person_decides(self, kind: str, which: int) -> None:
@@ -278,7 +313,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([60, 300, 590, 900]))
     def omneos_clock_moves_on(self, seconds: float) -> None:
-        self.world.line.omneo.offset += timedelta(seconds=seconds)
+        """Without ours, so that only its `Date` can tell."""
+        if self.omneo_steps:
+            self.world.line.omneo.offset += timedelta(seconds=seconds)
 
     @rule(seconds=st.sampled_from([0, 0.2, 7, 14.5]))
     def requests_take(self, seconds: float) -> None:
@@ -288,8 +325,22 @@ class Machine(RuleBasedStateMachine):
 
     @rule(fault=st.sampled_from(FAULTS), count=st.integers(1, 3), path=st.sampled_from(["", "", *WRITES, "GET"]))
     def go_wrong(self, fault: dict[str, Any], count: int, path: str) -> None:
+        if self.world.line.omneo.lag and fault.get("code") == 422 and fault.get("apply"):
+            return  # a no that is none, of something that isn't shown yet: nobody could tell
+        if fault["mode"] == "skew" and self.omneo_steps:
+            return
         where = {"method": "GET"} if path == "GET" else {"path": path, "method": "POST"} if path else {}
         self.world.line.desk.faults.add(Rule(**(where | {"count": count} | fault)))
+
+    @rule(
+        fault=st.sampled_from(LOST),
+        count=st.integers(1, 4),
+        skip=st.integers(0, 1),
+        path=st.sampled_from(["/rede", "/reversal", "/return", ""]),
+    )
+    def answers_are_lost(self, fault: dict[str, Any], count: int, skip: int, path: str) -> None:
+        rule_ = {"method": "POST", "path": path, "count": count, "skip": skip} | fault
+        self.world.line.desk.faults.add(Rule(**rule_))
 
     @rule(down=st.booleans())
     def line_goes(self, *, down: bool) -> None:
@@ -303,9 +354,9 @@ class Machine(RuleBasedStateMachine):
         try:
             self.world.line.desk.faults.clear()
             self.world.line.down = False
-            self.world.power_left = None
-            self.drain(self.shop)
-            Judge(self.shop, self.world).all()
+            if self.is_sound:
+                self.drain(self.shop)
+                Judge(self.shop, self.world).all()
         finally:
             self.shop.close()
 

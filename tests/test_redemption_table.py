@@ -152,6 +152,7 @@ def counter(store: Store, omneo: Omneo, token: Path) -> Iterator[Counter]:
 def test_what_the_table_says_is_what_happens(counter: Counter, row: Row) -> None:
     play(counter, row)
     assert came_of(counter) == (row.states, row.flags, row.at_omneo, row.balance)
+    assert counter.crashes == len(set(counter.sent))  # beside each request that changes something
     if row.at_omneo != "–":
         assert counter.at_omneo().row()["total"] == 20  # once, and all of it
 

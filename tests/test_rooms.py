@@ -52,15 +52,16 @@ FORWARDER = {
     "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.say",
     "patience": "outcome replay journal.log",
-    "side_by_side": "books by_customer errand outcome patience replay journal.log",
+    "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
     "plan": "books by_customer errand known lane outcome window journal.log",
     "decide": "books known journal.log",
     "status": "books journal.story",
+    "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo link options patience plan replay sandbox.serve side_by_side status window wire"
+    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
     " journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
@@ -70,7 +71,7 @@ SANDBOX = "forwarder.sandbox"
 LIBRARIES = {
     "click": "journal.cli journal.command forwarder.cli forwarder.options",
     "httpcore": "forwarder.wire",
-    "httpx": "forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
+    "httpx": "forwarder.doctor forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
@@ -84,7 +85,7 @@ LIBRARIES = {
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "forwarder.sandbox",
+    "socket": "forwarder.doctor forwarder.sandbox",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
