@@ -157,14 +157,16 @@ def first_attempt(talk: Talk, errand: Errand, answer: Answer) -> tuple[datetime,
     """
     When Omneo can have had it first, by Omneo's own clock, and whether that is sure.
 
-    It is while the kernel runs on that it left under; else two wall clocks have to be believed, of which one may have
-    been set in between.
+    It is while the kernel runs on that it left under, and this machine's wall clock bears Omneo's out; else two wall
+    clocks have to be believed, of which one may have been set in between.
     """
     here = talk.link.instant()
     there = answer.date or here.wall
     age_s = errand.left.until_s(here) if errand.left else None
-    if age_s is not None:
-        return (there - timedelta(seconds=age_s + SECONDS_S)).astimezone(UTC), True
+    if errand.left is not None and age_s is not None:
+        astray_s = (here.wall - there).total_seconds(), (here.wall - errand.left.wall).total_seconds() - age_s
+        sure = all(abs(each) <= CLOSE_S for each in astray_s)  # else one clock was set since, who knows which
+        return (there - timedelta(seconds=age_s + SECONDS_S)).astimezone(UTC), sure
     return (there - (here.wall - errand.since) - timedelta(seconds=CLOSE_S)).astimezone(UTC), False
 
 

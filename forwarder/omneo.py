@@ -161,6 +161,11 @@ def is_ours(row: dict[str, Any], external_id: str) -> bool:
     return row.get("id") is not None and reference(row) in {None, external_id}
 
 
+def is_redemption(answer: Answer, redemption_id: str) -> bool:
+    """Does the answer show this redemption?"""
+    return answer.status is not None and answer.status < 300 and str(answer.data.get("id")) == redemption_id
+
+
 def verify_token() -> Request:
     """`GET /auth/verify`: harmless, and says whether Omneo otherwise knows us."""
     return "GET", "/auth/verify", None

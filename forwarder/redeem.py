@@ -138,10 +138,13 @@ def judged_in_time(talk: Talk, errand: Errand) -> Errand | Outcome:
     assert errand.redeemed is not None
     made = errand.redeemed.made
     answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
-    if outcome.meaning(answer) not in {"yes", "missing", "no"}:
+    found = omneo.is_redemption(answer, errand.redeemed.omneo_id)
+    if not found and outcome.meaning(answer) not in {"missing", "no"}:
         return outcome.otherwise(answer)
-    known = [at for at in (made.created_at, moment(answer.data.get("created_at"))) if at is not None]
-    made = replace(made, created_at=min(known) if known else None)
+    there = moment(answer.data.get("created_at")) if found else None
+    known = [at for at in (made.created_at, there) if at is not None]
+    by_the_till = errand.document.content.get("redeemed_at") is not None  # whose clock may be anywhere
+    made = replace(made, created_at=None if by_the_till and there is None else min(known, default=None))
     errand = replace(errand, redeemed=replace(errand.redeemed, made=made))
     now, clock = talk.link.instant(), talk.link.omneo_clock
     ready = errands.in_time(errand, talk.policy, now, clock)

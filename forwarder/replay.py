@@ -166,7 +166,7 @@ def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
     amount = errand.redeemed.total
     if amount is None:
         answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
-        if outcome.meaning(answer) not in {"yes", "missing"}:
+        if outcome.meaning(answer) != "missing" and not omneo.is_redemption(answer, errand.redeemed.omneo_id):
             return replace(outcome.otherwise(answer), look_up=errand.look_first)  # nothing of the sale has left
         amount = omneo.money(answer.data.get("total")) or Decimal(0)
     return content | {"items": proportional(content, amount)}

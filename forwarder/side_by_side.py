@@ -43,14 +43,6 @@ Flights = dict[Coming, Flight]
 
 
 @dataclass(slots=True)
-class Stuck:
-    """A document that could not be settled so far."""
-
-    tries: int
-    outcome: Outcome
-
-
-@dataclass(slots=True)
 class Lanes:
     """What is in flight, and what has failed."""
 
@@ -60,7 +52,7 @@ class Lanes:
     wake: threading.Event = field(default_factory=threading.Event)  # something came back, or the journal has grown
     once: bool = False
     flights: Flights = field(default_factory=dict)
-    stuck: dict[int, Stuck] = field(default_factory=dict)
+    stuck: dict[int, tuple[int, Outcome]] = field(default_factory=dict)  # how often tried, and why it waits
     failing: set[int] = field(default_factory=set)  # documents that failed since the line was last seen well
     failures: int = 0  # of the line, in a row
     failed_at: float = -NEVER  # monotonic
@@ -112,14 +104,14 @@ def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
         run.books.flush()
         if stop.is_set() or not lanes.lane.waits:
             return None
-        reasons = [each.outcome for each in lanes.stuck.values()] or [Outcome("waits", "not everything was tried")]
+        reasons = [reason for _, reason in lanes.stuck.values()] or [Outcome("waits", "not everything was tried")]
         return max(reasons, key=lambda reason: GRAVER.get(reason.kind, 0))
 
 
 def is_over(lanes: Lanes) -> bool:
     """Nothing is in flight: is there nothing more that `--once` would wait for?"""
     due_s = due_in_s(lanes)
-    if due_s is None or any(each.outcome.kind == "paused" for each in lanes.stuck.values()):
+    if due_s is None or any(reason.kind == "paused" for _, reason in lanes.stuck.values()):
         return True
     return time.monotonic() + due_s > lanes.well_at + ONCE_S
 
@@ -284,9 +276,9 @@ def failed(lanes: Lanes, flight: Flight, result: Outcome) -> float:
 
 def note(lanes: Lanes, document: Document, result: Outcome) -> int:
     """Why it waits, and how often it was tried."""
-    stuck = lanes.stuck.pop(document.seq, Stuck(0, result))
-    lanes.stuck[document.seq] = Stuck(stuck.tries + 1, result)
-    return stuck.tries + 1
+    tries = lanes.stuck.pop(document.seq, (0, result))[0] + 1
+    lanes.stuck[document.seq] = tries, result
+    return tries
 
 
 def put_right(lanes: Lanes, *documents: Document) -> None:

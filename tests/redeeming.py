@@ -1,6 +1,6 @@
 """What the tests of redemptions stand on: a box whose clocks run as told, a till, and what Omneo has in the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import pytest
 from standin import Omneo, Store, sale
 
 from forwarder.books import Books
@@ -160,7 +161,24 @@ class Counter:
             books.close()
         self.drain()
 
+    def hit(self, path: str, *, mode: str, **more: Any) -> None:
+        """What happens to the next such request."""
+        self.omneo.fault(mode, path=path, method="POST", count=1, **more)
+
+    def attempt(self, *documents: dict[str, Any], path: str, **fate: Any) -> None:
+        """One try, and its fate."""
+        self.open()
+        self.hit(path, **fate)
+        self.store.take(*documents)
+        before = len(self.sent)
+        while len(self.sent) == before:
+            self.step()
+
     # -- what came of it --------------------------------------------------------------------------------------------
+
+    def states(self) -> str:
+        """Each document and its state, in journal order."""
+        return ", ".join(f"{name} {state}" for name, state in self.store.states().items())
 
     def flags(self) -> set[str]:
         return {f"{flag} {name}" for flag, name in self.store.flags()}
@@ -175,6 +193,15 @@ class Counter:
 
     def at_omneo(self) -> "Held":
         return Held(self.omneo.state())
+
+
+@pytest.fixture
+def counter(store: Store, omneo: Omneo, token: Path) -> Iterator[Counter]:
+    """A shop; whatever happened in it, its books are in order in the end."""
+    made = Counter(store, omneo, token)
+    yield made
+    made.close()
+    store.verified()
 
 
 @dataclass

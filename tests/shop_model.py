@@ -172,12 +172,7 @@ class ModelShop:
         if side_by_side.due_in_s(self.flights) is None:
             return False
         self.world.passes(max(side_by_side.pause_s(self.flights), 0.01))
-        return not self.only_waits
-
-    @property
-    def only_waits(self) -> bool:
-        """Is everything that is stuck waiting for a redemption that may still come?"""
-        return all(each.outcome.kind == "waits" for each in self.flights.stuck.values())
+        return True
 
     # ── The person ──
 

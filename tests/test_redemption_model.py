@@ -26,6 +26,7 @@ from standin import encode
 
 from forwarder.sandbox.customers import JANE, OMAR, WEI
 from forwarder.sandbox.faults import Rule
+from forwarder.sandbox.state import reference
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "400"))
 STEPS = 25
@@ -46,7 +47,7 @@ VALUES: list[dict[str, Any]] = [
     {"amount": Decimal(5), "strategies": ["credits", "rewards"]},
 ]
 BENEFIT = {WEI: 404, JANE: 402}
-TILLS_CLOCK_S = [0, 0, 0, -30, -700, -7200, 3600]
+TILLS_CLOCK_S = [0, 0, 0, 0, 0, -30, -580, -700, -7200, 3600]
 WRITES = ("/redeem", "/redemptions", "/reversal", "/return", "update-create")
 FAULTS: list[dict[str, Any]] = [
     *({"mode": mode} for mode in ("refuse", "drop_before", "drop_after", "hang", "hang_after", "truncate")),
@@ -104,7 +105,7 @@ class Machine(RuleBasedStateMachine):
     @initialize(
         lanes=st.sampled_from([0, 3]),
         rate=st.sampled_from([0, 10]),
-        late_redemption=st.sampled_from(["send", "hold"]),
+        late_redemption=st.sampled_from(["send", "send", "hold"]),
         late_reversal=st.sampled_from(["flag", "return"]),
         routes=st.sampled_from(["reference", "guide"]),
         lag_s=st.sampled_from([0, 0, 1]),
@@ -225,6 +226,34 @@ class Machine(RuleBasedStateMachine):
                 self.reverse(self.unreversed.index(name), "one")
             if each == "T":
                 self.give_back(int(name[2:]), Decimal(1))
+
+    @rule(
+        which=st.integers(0, 3),
+        left_s=st.sampled_from([0, 10, 17, 18, 25, 32, 40, 60]),
+        takes_s=st.sampled_from([0, 7, 14.5]),
+        fault=st.sampled_from([None, {"mode": "unauthorized"}, *LOST]),
+        by_path=st.booleans(),
+    )
+    def reverse_at_the_last_moment(
+        self, which: int, left_s: float, takes_s: float, fault: dict[str, Any] | None, *, by_path: bool
+    ) -> None:
+        """So many seconds before its window closes, on a slow line that may do something else too."""
+        assert self.shop is not None
+        self.forward(12, which)
+        states = self.shop.states()
+        made = {reference(row): row for row in self.world.line.omneo.redemptions.values() if row["type"] == "redeem"}
+        fit = [name for name in self.unreversed if states[name] == "delivered" and name in made]
+        if not fit:
+            return
+        name = fit[which % len(fit)]
+        omneo = self.world.line.omneo
+        self.world.passes(600 - left_s - (omneo.now() - omneo.moments[made[name]["id"]]).total_seconds())
+        self.reverse(self.unreversed.index(name), "one")
+        self.world.latency_s = takes_s
+        if fault is not None:
+            path = "/reversal" if by_path else ""
+            self.world.line.desk.faults.add(Rule(**({"count": 1, "path": path} | fault)))
+        self.forward(8, which)
 
     @rule(which=st.integers(0, 5), amount=st.sampled_from([Decimal(1), Decimal(4)]))
     def give_back(self, which: int, amount: Decimal) -> None:
@@ -363,8 +392,9 @@ class Machine(RuleBasedStateMachine):
     def drain(self, shop: ModelShop) -> None:
         """All is well again: what waits goes, or waits for something that time brings."""
         for _ in range(12 + 3 * len(shop.documents)):
-            while shop.forward(40):
-                pass
+            for _ in range(12 + len(shop.documents)):
+                if not shop.forward(40):
+                    break
             shop.pause()
             if "waiting" not in shop.states().values():
                 return

@@ -1,15 +1,13 @@
 """The table of docs/redemptions.md, played row by row against the stand-in Omneo: states, flags, money to the cent."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redeeming import Counter
-from standin import CODE, Omneo, Store
+from standin import CODE
 
 PAGE = CODE / "docs" / "redemptions.md"
 MADE = ("offline", "online")
@@ -137,15 +135,6 @@ def came_of(counter: Counter) -> tuple[Any, ...]:
     flags = ", ".join(sorted(counter.flags())).replace(" R", "").replace(" V", "").replace(" S", "")
     at_omneo = ", ".join(there.redemptions())
     return tuple(states.get(name, "–") for name in "RVS"), flags or "–", at_omneo or "–", there.balance()
-
-
-@pytest.fixture
-def counter(store: Store, omneo: Omneo, token: Path) -> Iterator[Counter]:
-    """A shop; whatever happened in it, its books are in order in the end."""
-    made = Counter(store, omneo, token, {"window_s": WINDOW_S, "timeout_s": 15})
-    yield made
-    made.close()
-    store.verified()
 
 
 @EVERY_ROW
