@@ -244,6 +244,11 @@ def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sen
     return there > ours + slack and first_attempt.astimezone(UTC) - created > slack
 
 
+def is_unlinked(row: dict[str, Any]) -> bool:
+    """Does Omneo show that this sale has no redemption?"""
+    return "redemption" in row and row["redemption"] is None and row.get("redemption_id") is None
+
+
 def differs(row: dict[str, Any], content: dict[str, Any]) -> bool:
     """Does what Omneo has under our external_id have another total?"""
     try:

@@ -122,7 +122,7 @@ def reversal(talk: Talk, errand: Errand) -> Outcome:
         return replace(ready, facts=ready.facts | {"undone": False}) if ready.settles else ready
     if ready.as_return:
         return give_back(talk, replace(ready, look_first=False))
-    answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id))
+    answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id), ready.within_s)
     match outcome.meaning(answer):
         case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return undone(talk, errand, answer.data, answer)

@@ -201,6 +201,8 @@ def delivered(
 ) -> Outcome:
     """Omneo has it; its id is known."""
     flags = errand.flags + ((("conflict", conflict),) if conflict else ())
+    if errand.redeemed is not None and omneo.is_unlinked(row):
+        flags += (("redemption_missing", {"why": "Omneo has the sale without it"}),)
     facts = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
     profile = row.get("profile_id")
     profile = profile if isinstance(profile, str) else None

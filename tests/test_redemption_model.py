@@ -49,6 +49,7 @@ VALUES: list[dict[str, Any]] = [
 BENEFIT = {WEI: 404, JANE: 402}
 TILLS_CLOCK_S = [0, 0, 0, 0, 0, -30, -580, -700, -7200, 3600]
 WRITES = ("/redeem", "/redemptions", "/reversal", "/return", "update-create")
+LATENCIES_S = [[(0.0, 0.0)], [(0.2, 0.2)], [(7.0, 7.0)], [(14.5, 0.0)], [(0.0, 14.5), (14.5, 0.0)]]  # there and back
 FAULTS: list[dict[str, Any]] = [
     *({"mode": mode} for mode in ("refuse", "drop_before", "drop_after", "hang", "hang_after", "truncate")),
     *({"mode": mode} for mode in ("throttle", "forbidden", "unauthorized", "trickle")),
@@ -123,6 +124,7 @@ class Machine(RuleBasedStateMachine):
             for who in (WEI, OMAR, JANE):
                 self.redeem_at_omneo(who, 1, meta={"external_id": f"theirs-{who}"})
         self.omneo_steps = omneo_steps
+        self.shows = shows
         self.made = {"S": 0, "R": 0, "V": 0, "T": 0}
         self.unreversed: list[str] = []  # redemptions of the till that no reversal names yet
         self.unsold: list[str] = []  # … and no sale
@@ -230,12 +232,20 @@ class Machine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 3),
         left_s=st.sampled_from([0, 10, 17, 18, 25, 32, 40, 60]),
-        takes_s=st.sampled_from([0, 7, 14.5]),
-        fault=st.sampled_from([None, {"mode": "unauthorized"}, *LOST]),
+        takes_s=st.sampled_from(LATENCIES_S),
+        fault=st.sampled_from([None, {"mode": "unauthorized"}, {"mode": "unauthorized"}, *LOST[::3]]),
         by_path=st.booleans(),
+        online=st.booleans(),
     )
     def reverse_at_the_last_moment(
-        self, which: int, left_s: float, takes_s: float, fault: dict[str, Any] | None, *, by_path: bool
+        self,
+        which: int,
+        left_s: float,
+        takes_s: list[tuple[float, float]],
+        fault: dict[str, Any] | None,
+        *,
+        by_path: bool,
+        online: bool,
     ) -> None:
         """So many seconds before its window closes, on a slow line that may do something else too."""
         assert self.shop is not None
@@ -243,13 +253,20 @@ class Machine(RuleBasedStateMachine):
         states = self.shop.states()
         made = {reference(row): row for row in self.world.line.omneo.redemptions.values() if row["type"] == "redeem"}
         fit = [name for name in self.unreversed if states[name] == "delivered" and name in made]
-        if not fit:
-            return
-        name = fit[which % len(fit)]
         omneo = self.world.line.omneo
-        self.world.passes(600 - left_s - (omneo.now() - omneo.moments[made[name]["id"]]).total_seconds())
-        self.reverse(self.unreversed.index(name), "one")
-        self.world.latency_s = takes_s
+        if online and self.online:
+            name, number = "", self.online[which % len(self.online)][0]
+        elif fit:
+            name = fit[which % len(fit)]
+            number = made[name]["id"]
+        else:
+            return
+        self.world.passes(600 - left_s - (omneo.now() - omneo.moments[number]).total_seconds())
+        if name:
+            self.reverse(self.unreversed.index(name), "one")
+        else:
+            self.reverse(which, "online")
+        self.requests_take(takes_s)
         if fault is not None:
             path = "/reversal" if by_path else ""
             self.world.line.desk.faults.add(Rule(**({"count": 1, "path": path} | fault)))
@@ -272,8 +289,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(clock_s=st.sampled_from([0, 0, 300, -300, 3600]), amount=st.sampled_from([3, 20]))
     def redeem_online(self, clock_s: float, amount: int) -> None:
-        """Clienteling, or a till that still has its line: not through us."""
-        if self.redeem_at_omneo(WEI, amount):
+        """Clienteling, or a till that still has its line: not through us. Where Omneo shows no references, nobody could
+        tell it from one of ours whose answer was lost."""
+        if self.shows and self.redeem_at_omneo(WEI, amount):
             self.online.append((max(self.world.line.omneo.redemptions), self.at(clock_s)))
 
     def redeem_at_omneo(self, who: str, amount: int, **more: Any) -> bool:
@@ -346,9 +364,9 @@ class Machine(RuleBasedStateMachine):
         if self.omneo_steps:
             self.world.line.omneo.offset += timedelta(seconds=seconds)
 
-    @rule(seconds=st.sampled_from([0, 0.2, 7, 14.5]))
-    def requests_take(self, seconds: float) -> None:
-        self.world.latency_s = seconds
+    @rule(takes_s=st.sampled_from(LATENCIES_S))
+    def requests_take(self, takes_s: list[tuple[float, float]]) -> None:
+        self.world.takes_s = takes_s
 
     # ── The line ──
 

@@ -278,7 +278,7 @@ def main() -> int:
         "burst": lambda: burst(1000 if chosen.slice else 10000, rounds),
         "single": lambda: single(60 if chosen.slice else 200),
         "delivery": lambda: delivery(300 if chosen.slice else 2000, rounds),
-        "reversals": lambda: lanes.reversals(*((150, 6, (6, 14), 3) if chosen.slice else (2000, 20, (60, 120), 15))),
+        "reversals": lambda: lanes.reversals(*((150, 6, (9, 17), 3) if chosen.slice else (2000, 20, (60, 120), 15))),
         "lanes": lambda: lanes.drain(*((100, 1) if chosen.slice else (600, min(rounds, 3)))),
     }
     if unknown := set(chosen.only.split(",")) - measurements.keys():
