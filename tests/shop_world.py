@@ -1,5 +1,5 @@
 """
-A world for the redemption machine, all in one process and in made-up time: clocks, a line, Omneo at its end, power cuts.
+A world for the redemption machine, in one process and made-up time: clocks, a line, Omneo at its end, power cuts.
 
 Omneo is the sandbox's own application, asked without sockets; what a fault looks like to a client is told here.
 """
@@ -58,7 +58,7 @@ class World:
         return START + timedelta(seconds=self.passed_s)
 
     def wall(self) -> datetime:
-        """This machine's clock, and one of the moments at which the power may go (inside a commit, for one)."""
+        """The machine's clock, and one of the moments at which the power may go (inside a commit, for one)."""
         self.moment()
         return self.truly() + self.wall_ahead
 
