@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint oldest bench bench-slice campaign campaign-slice lock clean
+.PHONY: demo test lint oldest machine bench bench-slice campaign campaign-slice lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -28,6 +28,10 @@ campaign: $(VENV)/installed
 # 100 files, two kills each; then once more with a planted bug, which has to be found.
 campaign-slice: $(VENV)/installed
 	$(BIN)/python -m tests.campaign --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Redemptions, reversals, returns and sales on a bad line and with jumping clocks, in made-up time: EXAMPLES, SEED.
+machine: $(VENV)/installed
+	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)
