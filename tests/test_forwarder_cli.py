@@ -331,7 +331,7 @@ def test_it_ends_at_once_while_it_backs_off(store: Store, omneo: Omneo, token: P
         time.sleep(0.2)
         code, took = daemon.stop(number)
         assert (code, [line["event"] for line in daemon.events()][-1]) == (0, "stopped")
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
     assert len(omneo.asked()) == 1
     store.verified()
 
@@ -340,7 +340,7 @@ def test_it_ends_at_once_when_it_has_nothing_to_do(store: Store, omneo: Omneo, t
     with Daemon(store, omneo.url, token) as daemon:
         code, took = daemon.stop()
     assert code == 0
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
 
 
 def test_it_ends_at_once_between_two_requests_of_a_slow_rate(store: Store, omneo: Omneo, token: Path) -> None:
@@ -349,7 +349,7 @@ def test_it_ends_at_once_between_two_requests_of_a_slow_rate(store: Store, omneo
         daemon.wait(omneo.sales)
         code, took = daemon.stop()
     assert code == 0
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
     assert len(omneo.sales()) <= 2
     store.verified()
 

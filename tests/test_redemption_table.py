@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redeeming import Counter
-from standin import CODE
 
-PAGE = CODE / "docs" / "redemptions.md"
+PAGE = Path(__file__).parents[1] / "docs" / "redemptions.md"
 MADE = ("offline", "online")
 REVERSAL = ("before sending", "in window", "late", "never")
 ANSWER = ("arrived", "lost before", "lost after")
