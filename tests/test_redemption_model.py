@@ -9,16 +9,16 @@ redemption; a customer's documents out of order; a late redemption without its f
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from shop_model import ModelShop, Templates
 from shop_oracles import Judge, Watch, spent_once
 from shop_world import World, made_up_time
@@ -289,8 +289,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule(clock_s=st.sampled_from([0, 0, 300, -300, 3600]), amount=st.sampled_from([3, 20]))
     def redeem_online(self, clock_s: float, amount: int) -> None:
-        """Clienteling, or a till that still has its line: not through us. Where Omneo shows no references, nobody could
-        tell it from one of ours whose answer was lost."""
+        """
+        Clienteling, or a till that still has its line: not through us.
+
+        Where Omneo shows no references, nobody could tell it from one of ours whose answer was lost.
+        """
         if self.shows and self.redeem_at_omneo(WEI, amount):
             self.online.append((max(self.world.line.omneo.redemptions), self.at(clock_s)))
 
