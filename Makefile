@@ -31,7 +31,7 @@ campaign-slice: $(VENV)/installed
 
 # Redemptions, reversals, returns and sales on a bad line and with jumping clocks, in made-up time: EXAMPLES, SEED.
 machine: $(VENV)/installed
-	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py
+	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py -k TestRedemptions
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

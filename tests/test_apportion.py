@@ -104,3 +104,18 @@ def test_lines_that_bear_nothing_are_untouched() -> None:
     net = proportional({"items": lines, "total": Decimal(-2)}, Decimal(2))
     assert net[:2] == lines[:2]
     assert net[2]["price_sell"] == 3
+
+
+def test_a_returned_line_in_the_same_sale_keeps_its_price() -> None:
+    back = line("30.00", -1)
+    net = proportional({"items": [line("100.00"), back], "total": Decimal(60)}, Decimal(10))
+    assert (net[0]["price_sell"], net[1]) == (90, back)
+
+
+@given(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 30000)), min_size=1, max_size=12), st.integers(1, 4000))
+def test_prices_of_lines_come_to_the_total_to_the_cent(of: list[tuple[int, int]], cents: int) -> None:
+    lines = [line(Decimal(price) / 100, quantity) for quantity, price in of]
+    gross = total([item["price_sell"] for item in lines])
+    amount = min(Decimal(cents) / 100, gross)
+    net = proportional({"items": lines, "total": gross - amount, "total_original": gross}, amount)
+    assert total([item["price_sell"] for item in net]) == gross - amount

@@ -46,6 +46,11 @@ TABLE = {
     "online, nothing known": (made(None, None), at(1), seen(1), "cannot tell"),
     "Omneo's two clocks disagree": (made(None, 0, 3600), at(30), seen(30), "cannot tell"),
     "created in Omneo's future": (made(None, 400), at(30), seen(30), "cannot tell"),
+    "Omneo's two clocks disagree, but the kernel knows": (made(at(0), 0, 3600), at(30), seen(30), "in"),
+    "rebooted, Omneo's clock seen before that": (made(at(0, "old"), 0), at(30), seen(30, "old"), "cannot tell"),
+    "online, Omneo's clock seen a while ago": (made(None, 0), at(640), seen(60), "out"),
+    "Omneo's clock runs ahead of the kernel": (made(at(0), 0), at(60), seen(60, skew_s=530), "out"),
+    "Omneo's clock runs behind the kernel": (made(at(0), 0), at(590), seen(590, skew_s=-530), "out"),
 }
 
 
@@ -83,6 +88,15 @@ def test_an_older_redemption_is_never_judged_better(age: int, more: int) -> None
         for seconds in (age, age + more)
     )
     assert order[younger] <= order[older]
+
+
+@given(st.integers(0, 700), st.integers(0, 700))
+def test_what_leaves_within_the_spare_time_still_arrives(by_kernel: int, by_omneo: int) -> None:
+    now, there = at(by_kernel), Omneo(T0 + timedelta(seconds=by_omneo), at(by_kernel))
+    verdict = reversal(made(at(0), 0), now, there, WINDOW_S, RESERVE_S)
+    oldest = max(by_kernel, by_omneo + 1)
+    assert (verdict.judged == "in") == (oldest + RESERVE_S <= WINDOW_S)
+    assert verdict.spare_s == max(0, WINDOW_S - RESERVE_S - oldest)
 
 
 LATE: dict[str, tuple[float, float, float, str]] = {  # issued, received, made (seconds), judged
