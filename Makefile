@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint oldest bench bench-slice campaign campaign-slice tamper lock clean
+.PHONY: demo test lint oldest machine bench bench-slice campaign campaign-slice tamper lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -32,6 +32,10 @@ campaign-slice: $(VENV)/installed
 # 2,000 tamperings with real journals, 200 untouched ones, two verifiers: SEED=n repeats a run.
 tamper: $(VENV)/installed
 	$(BIN)/python -m tests.tamper $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Redemptions, reversals, returns and sales on a bad line and with jumping clocks, in made-up time: EXAMPLES, SEED.
+machine: $(VENV)/installed
+	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py -k TestRedemptions
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -4,10 +4,11 @@ The guide's rule for line items: a redemption's value is spread over a sale's li
 Source: Omneo's POS integration guide, “Applying reward value across line items” (250.00 with 50.00 off: 13, 23, 5, 9).
 """
 
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal, localcontext
 from typing import Any
 
 CENT = Decimal("0.01")
+DIGITS = Context(prec=100)  # tills have sent money of 33 digits
 FINE = Decimal("0.000001")  # a unit price that, times its quantity, comes to the cent
 
 
@@ -18,11 +19,15 @@ def shares(values: list[Decimal], amount: Decimal) -> list[Decimal]:
     Largest remainder: every share is rounded down, and the cents left over go to the lines that lost most by it. Only
     lines worth something bear a share, and none more than it is worth; what can't be borne is not spread.
     """
-    bearing = [max(value, Decimal(0)) for value in values]
+    with localcontext(DIGITS):
+        return _shares([max(value, Decimal(0)) for value in values], amount)
+
+
+def _shares(bearing: list[Decimal], amount: Decimal) -> list[Decimal]:
     total = sum(bearing, Decimal(0))
     amount = min(amount, total)
     if total <= 0 or amount <= 0:
-        return [Decimal(0)] * len(values)
+        return [Decimal(0)] * len(bearing)
     exact = [amount * value / total for value in bearing]
     parts = [share.quantize(CENT, ROUND_DOWN) for share in exact]
     left = amount - sum(parts, Decimal(0))
@@ -36,6 +41,11 @@ def shares(values: list[Decimal], amount: Decimal) -> list[Decimal]:
 
 def proportional(content: dict[str, Any], amount: Decimal) -> list[dict[str, Any]]:
     """The sale's lines with `price_sell` net of their share; `price_original` keeps what the price was."""
+    with localcontext(DIGITS):
+        return _proportional(content, amount)
+
+
+def _proportional(content: dict[str, Any], amount: Decimal) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = content["items"]
     by_unit = _prices_are_by_unit(lines, content, amount)
     counted = [not line.get("is_void") and line.get("price_sell") is not None for line in lines]

@@ -71,6 +71,7 @@ class Books:
         self.journal = log.open_book(journal, "journal", write=False)
         self.delivery = log.open_book(delivery, "delivery", write=write)
         self.path = journal
+        self._write = write
         self.now = now
         self._pending: list[log.Entry] = []
         self._since = 0.0  # when the oldest of them was recorded (monotonic)
@@ -104,9 +105,9 @@ class Books:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def documents(self, after: int, most: int) -> list[Document]:
-        """Documents of the journal in order, waiting or not, after a seq."""
+        """Documents of the journal in order, waiting or not, after a seq. One whose body is gone can't go."""
         rows = self.journal.execute(
-            "SELECT log.seq, kind, external_id, at, bytes FROM log LEFT JOIN body USING (seq)"
+            "SELECT log.seq, kind, external_id, at, bytes FROM log JOIN body USING (seq)"
             " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",
             (after, most),
         ).fetchall()
@@ -142,7 +143,7 @@ class Books:
             ).fetchall()
         )
         for entry in self._pending:
-            if isinstance(entry.about, int) and entry.kind in SETTLED:
+            if isinstance(entry.about, int) and low <= entry.about <= high and entry.kind in SETTLED:
                 state[entry.about] = entry.kind
         return {about for about, kind in state.items() if kind != "released"}
 
@@ -216,8 +217,8 @@ class Books:
         return len(self._pending) >= TURN or (bool(self._pending) and time.monotonic() - self._since >= FLUSH_S)
 
     def flush(self) -> None:
-        """What was recorded, in one commit."""
-        if self._pending:
+        """What was recorded, in one commit. Opened without `write`, it stays a supposition."""
+        if self._pending and self._write:
             log.append(self.delivery, self._pending, now=self.now)
             self._pending = []
 

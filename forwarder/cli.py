@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder.options import Finite, lanes_of, link_options, policy_of, policy_options
+from forwarder.options import ROUTES, TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
 from journal.command import beside, delivery_option, fail, journal_option, json_option, print_json, program, tell
 from journal.rejected import printable
@@ -119,7 +119,7 @@ def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
 @journal_option
 @delivery_option
 @policy_options
-@click.option("--timeout", envvar="OMNEO_TIMEOUT", type=Finite(min=0, min_open=True), default=15, show_default=True)
+@TIMEOUT
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Documents; 0: all.")
 @json_option
 def plan(db: Path, delivery: Path | None, *, limit: int, as_json: bool, **options: Any) -> None:
@@ -176,6 +176,34 @@ def abandon(document: str, db: Path, delivery: Path | None, by: str, note: str) 
         raise click.UsageError("--by and --note must say something.")
     decide.abandon(Books(db, beside(db, delivery)), document, printable(by), printable(note))
     tell(f"{document} is abandoned: it never goes.")
+
+
+@cli.command()
+@journal_option
+@delivery_option
+@link_options
+@ROUTES
+@json_option
+def doctor(db: Path, delivery: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Check the way to Omneo step by step, and say what is wrong. Sends no document."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
+    from forwarder import doctor as examination
+    from forwarder.wire import Wire
+
+    asked = {name: options[name] for name in ("url", "token_file", "rate", "routes")}
+    patient = examination.Patient(db, beside(db, delivery), now=log.utc_now, **asked)
+    wire = Wire(options["timeout"])
+    well = True
+    try:
+        for finding in examination.examine(patient, wire):
+            well = well and finding.ok is not False
+            if as_json:
+                print_json(finding.as_json())
+            else:
+                tell(finding.told())
+    finally:
+        wire.close()
+    sys.exit(0 if well else 1)
 
 
 @cli.command()

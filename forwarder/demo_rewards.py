@@ -34,10 +34,10 @@ def taken_back(shop: Stage) -> None:
     say, tills = shop.screen, shop.tills
     say.heading("7  Rewards are taken back")
     spent = tills.redeem(0, MEMBER, Decimal("5.00"))
-    shop.until(settled(shop, 0), "Omneo has the redemption")
+    settle(shop, 0, "Omneo has the redemption")
     before = balance(shop)
     tills.reverse(spent)
-    shop.until(settled(shop, 0), "Omneo has the reversal")
+    settle(shop, 0, "Omneo has the reversal")
     shop.promise(
         balance(shop) == before + Decimal("5.00"),
         "Taken back at once: 5.00 were spent at Omneo, and are the member's again.",
@@ -47,7 +47,7 @@ def taken_back(shop: Stage) -> None:
     online = shop.omneo("POST", f"/profiles/{MEMBER}/redeem", {"amount": 3, "strategies": ["rewards"]})["data"]
     shop.desk("POST", "/clock", {"offset_s": 0})
     tills.reverse_online(online["id"], ELEVEN_MINUTES_S)
-    now = shop.until(settled(shop, 1), "the late reversal is judged")
+    now = settle(shop, 1, "the late reversal is judged")
     shop.promise(now["held"] == 1, "It is not sent in the hope that it works: it is held and flagged, for a person.")
     shop.breathe()
 
@@ -64,9 +64,10 @@ def redemptions_are_right(shop: Stage) -> None:
     )
 
 
-def settled(shop: Stage, held: int) -> Any:
-    """Nothing waits any more: as many documents are settled as were written."""
-    return lambda now: now["waiting"] == 0 and now["held"] == held and not shop.tills.left()
+def settle(shop: Stage, held: int, what: str) -> dict[str, Any]:
+    """Until nothing waits any more. The spool first: what is still there is in no book, and waits nowhere."""
+    shop.until(lambda _: not shop.tills.left(), "the spool is empty")
+    return shop.until(lambda now: now["waiting"] == 0 and now["held"] == held, what)
 
 
 def balance(shop: Stage) -> Decimal:

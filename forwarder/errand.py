@@ -53,6 +53,7 @@ class Errand:
     ours: frozenset[str] = frozenset()  # what is known to be another document's at Omneo
     unwanted: bool = False  # a reversal waits: not to be sent again
     by_hand: bool = False  # a person released it
+    within_s: float | None = None  # a reversal: how soon its first byte has to leave after the verdict
     flags: tuple[tuple[str, dict[str, Any]], ...] = ()  # raised when it is settled
 
 
@@ -245,7 +246,9 @@ def in_time(errand: Errand, policy: Policy, now: Instant, omneo: Omneo | None) -
     """
     assert errand.redeemed is not None
     verdict = window.reversal(errand.redeemed.made, now, omneo, policy.window_s, policy.reserve_s)
-    if verdict.judged == "in" or (omneo is None and verdict.judged == "cannot tell"):
+    if verdict.judged == "in":
+        return replace(errand, within_s=verdict.spare_s + SLACK_S)
+    if omneo is None and verdict.judged == "cannot tell":
         return errand  # without Omneo's clock the conversation asks for it first, and judges again
     return too_late(errand, policy, verdict)
 

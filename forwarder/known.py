@@ -7,8 +7,7 @@ from typing import Any
 
 from forwarder.books import OURSELVES, SETTLED, Books, Document
 from forwarder.window import Instant, Made
-from journal.check import names
-from journal.document import local_time
+from journal.document import local_time, names
 from journal.log import Entry
 
 LOOK_BACK = 100_000  # entries of the delivery book before an attempt: more than a day of a large shop
@@ -91,9 +90,9 @@ def reversing(books: Books, name: str) -> bool:
 
 
 def _came_to_nothing(books: Books, reversal: Document) -> bool:
-    """Is it sure that Omneo did not reverse anything? It said no, or it was too late before anything was done."""
-    settled = [(kind, facts) for _, _, kind, facts in books.history(reversal.seq) if kind in {"held", "refused"}][-1:]
-    return any(kind == "refused" or facts.get("undone") is False for kind, facts in settled)
+    """Is it sure that Omneo did not reverse anything? A no alone does not make it sure: an answer may be wrong."""
+    held = [facts for _, _, kind, facts in books.history(reversal.seq) if kind == "held"][-1:]
+    return any(facts.get("undone") is False for facts in held)
 
 
 def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeemed:

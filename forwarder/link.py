@@ -140,15 +140,20 @@ class Link:
         self.slow = False  # did the last request take longer than a commit?
         self.omneo_clock: Omneo | None = None  # Omneo's `Date` as last seen in this run
 
-    def ask(self, request: Request) -> Answer:
-        """Send a request; after a 401 once more with a fresh token (nothing was done with the first)."""
+    def ask(self, request: Request, within_s: float | None = None) -> Answer:
+        """
+        Send a request; after a 401 once more with a fresh token (nothing was done with the first).
+
+        `within_s`: it leaves so soon or not at all, whatever the rate and a 401 cost.
+        """
+        until_s = None if within_s is None else self.instant().since_boot_s + within_s
         if not self._token and (refused := self._fetch_token_or_pause(self._token)) is not None:
             return refused
         token = self._token
-        answer = self._send(request, token)
+        answer = self._send(request, token, until_s)
         if answer.status != 401 or answer.html:
             return answer
-        return self._fetch_token_or_pause(token) or self._send(request, self._token)
+        return self._fetch_token_or_pause(token) or self._send(request, self._token, until_s)
 
     def pages(self, request: Callable[[int], Request]) -> Iterator[Answer]:
         """Every page of a list, up to the first that isn't answered well."""
@@ -168,7 +173,7 @@ class Link:
         except Unusable as reason:
             return Answer(401, {}, left=False, reason=str(reason))
 
-    def _send(self, request: Request, token: str) -> Answer:
+    def _send(self, request: Request, token: str, until_s: float | None) -> Answer:
         method, path, body = request
         headers = {
             "Authorization": f"Bearer {token}",
@@ -181,12 +186,14 @@ class Link:
         elif method == "POST":
             body = b""
         self._pace()
+        if until_s is not None and self.instant().since_boot_s > until_s:
+            return Answer(None, None, left=False, reason="it could not leave in time")
         full = httpx.Request(method, self._base + path, headers=headers, content=body)
-        began = time.monotonic()
+        began, left = time.monotonic(), self.instant()
         answer = outcome.send(self._transport, full, self._now)
         self.slow = time.monotonic() - began > SLOW_S
         if answer.date is not None and outcome.meaning(answer) not in {"not_omneo", "lost"}:
-            self.omneo_clock = Omneo(answer.date, self.instant())
+            self.omneo_clock = Omneo(answer.date, left)  # it may have been said as early as that
         return answer
 
     def instant(self) -> Instant:

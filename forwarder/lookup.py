@@ -12,6 +12,7 @@ from typing import Any
 
 from forwarder import omneo, outcome
 from forwarder.errand import Errand, Memory, Policy
+from forwarder.known import named_by
 from forwarder.link import Link
 from forwarder.outcome import Answer, Outcome, moment
 from journal.log import Clock
@@ -69,7 +70,7 @@ def redemption(talk: Talk, errand: Errand, profile: str, *, told_no: bool = Fals
     if told_no:
         return None
     first, sure = first_attempt(talk, errand, known.answer)
-    alike = [row for row in known.rows if _alike(errand, row)]
+    alike = [row for row in known.rows if _alike(errand, row)] if not _gives_back(talk, errand, known) else []
     weak = [row for row in alike if _moment(row) >= first]
     astray = [row for row in alike if first - timedelta(seconds=ASTRAY_S) <= _moment(row) < first]
     undated = [row for row in alike if moment(row.get("created_at")) is None]
@@ -98,7 +99,8 @@ def undoing(talk: Talk, errand: Errand, types: set[str], *, told_no: bool = Fals
     ]
     if strong:
         return Found(strong[0], known.answer)
-    weak = [row for row in there if omneo.reference(row) is None and str(row.get("id")) not in errand.ours]
+    borrowed = str(named_by(errand.document)).removeprefix("external:")  # it may show its redemption's reference
+    weak = [row for row in there if omneo.reference(row) in {None, borrowed} and str(row.get("id")) not in errand.ours]
     alike = [row for row in weak if _same_worth(errand, row)]
     if told_no or not alike:
         return absent(talk, errand, told_no=told_no)
@@ -123,7 +125,7 @@ def listed(talk: Talk, errand: Errand, request: Callable[[int], omneo.Request]) 
         meaning = outcome.meaning(answer)
         if meaning == "missing" and not answer.html:
             return unclear(errand, "Omneo does not show what it has")
-        if meaning != "yes":
+        if meaning != "yes" or not isinstance(answer.content.get("data"), list):  # a portal may speak JSON too
             return replace(outcome.otherwise(answer), look_up=True)
         rows += answer.rows
     assert answer is not None
@@ -155,14 +157,16 @@ def first_attempt(talk: Talk, errand: Errand, answer: Answer) -> tuple[datetime,
     """
     When Omneo can have had it first, by Omneo's own clock, and whether that is sure.
 
-    It is while the kernel runs on that it left under; else two wall clocks have to be believed, of which one may have
-    been set in between.
+    It is while the kernel runs on that it left under, and this machine's wall clock bears Omneo's out; else two wall
+    clocks have to be believed, of which one may have been set in between.
     """
     here = talk.link.instant()
     there = answer.date or here.wall
     age_s = errand.left.until_s(here) if errand.left else None
-    if age_s is not None:
-        return (there - timedelta(seconds=age_s + SECONDS_S)).astimezone(UTC), True
+    if errand.left is not None and age_s is not None:
+        astray_s = (here.wall - there).total_seconds(), (here.wall - errand.left.wall).total_seconds() - age_s
+        sure = all(abs(each) <= CLOSE_S for each in astray_s)  # else one clock was set since, who knows which
+        return (there - timedelta(seconds=age_s + SECONDS_S)).astimezone(UTC), sure
     return (there - (here.wall - errand.since) - timedelta(seconds=CLOSE_S)).astimezone(UTC), False
 
 
@@ -171,6 +175,14 @@ def _by_reference(known: Listed, errand: Errand) -> Found | Outcome | None:
     if len(strong) > 1:
         return unclear(errand, f"Omneo has {len(strong)} redemptions that are this one")
     return Found(strong[0], known.answer) if strong else None
+
+
+def _gives_back(talk: Talk, errand: Errand, known: Listed) -> bool:
+    """Do other rows show a reference in the place where ours would stand? Then what shows none is not ours."""
+    if errand.document.content.get("benefit_id") is not None:
+        return talk.policy.routes == "guide" and any(row.get("external_id") is not None for row in known.rows)
+    metas = [row.get("meta") for row in known.rows]
+    return any(isinstance(meta, dict) and meta.get("external_id") is not None for meta in metas)
 
 
 def _is_redeem(row: Row) -> bool:

@@ -156,6 +156,16 @@ def reference(row: dict[str, Any]) -> str | None:
     return None if given is None else str(given)
 
 
+def is_ours(row: dict[str, Any], external_id: str) -> bool:
+    """Is this the redemption that we asked for? Some routes give no reference back, none gives another's."""
+    return row.get("id") is not None and reference(row) in {None, external_id}
+
+
+def is_redemption(answer: Answer, redemption_id: str) -> bool:
+    """Does the answer show this redemption?"""
+    return answer.status is not None and answer.status < 300 and str(answer.data.get("id")) == redemption_id
+
+
 def verify_token() -> Request:
     """`GET /auth/verify`: harmless, and says whether Omneo otherwise knows us."""
     return "GET", "/auth/verify", None
@@ -232,6 +242,11 @@ def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sen
         return True
     there = (answer.date or sent.astimezone(UTC)) - created
     return there > ours + slack and first_attempt.astimezone(UTC) - created > slack
+
+
+def is_unlinked(row: dict[str, Any]) -> bool:
+    """Does Omneo show that this sale has no redemption?"""
+    return "redemption" in row and row["redemption"] is None and row.get("redemption_id") is None
 
 
 def differs(row: dict[str, Any], content: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """The options that several commands of `omneo-forwarder` share (contract: each has an environment variable)."""
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from journal.command import Command
 
 if TYPE_CHECKING:
     from forwarder.errand import Policy
+
+Decorator = Callable[[Command], Command]
 
 
 class Finite(click.FloatRange):
@@ -23,117 +26,93 @@ class Finite(click.FloatRange):
         return found
 
 
+def option(name: str, help_: str, **how: Any) -> Decorator:
+    """An option, and the environment variable that stands in for it."""
+    variable = f"OMNEO_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, envvar=variable, show_default="default" in how, help=help_, **how)
+
+
+TIMEOUT = option("--timeout", "Seconds for the whole of one request.", type=Finite(min=0, min_open=True), default=15)
+
+ROUTES = option(
+    "--routes",
+    "Which spelling of Omneo's routes.",
+    type=click.Choice(["guide", "reference"]),
+    default="reference",
+)
+
+LINK = (
+    option("--url", "Omneo's API base, https://…/api/v3.", required=True),
+    option(
+        "--token-file",
+        "File with the bearer token. Else the credential omneo-token, else OMNEO_TOKEN.",
+        type=Path,
+    ),
+    option("--rate", "Requests a second at most; 0 = no limit.", type=Finite(min=0), default=10),
+    TIMEOUT,
+)
+
+POLICY = (
+    option("--system", "Source that Omneo sees.", default="POS"),
+    option(
+        "--ordering",
+        "Journal order, or order for each customer.",
+        type=click.Choice(["strict", "customer"]),
+        default="strict",
+    ),
+    option(
+        "--lanes",
+        "Requests in flight at once. Default: 1 for strict (no other), 8 for customer.",
+        type=click.IntRange(1, 256),
+    ),
+    option(
+        "--reversal-window",
+        "Seconds for which Omneo lets a redemption be reversed.",
+        type=Finite(min=0),
+        default=600,
+    ),
+    option(
+        "--late-redemption",
+        "A redemption that is older than the window when its turn comes.",
+        type=click.Choice(["send", "hold"]),
+        default="send",
+    ),
+    option(
+        "--late-reversal",
+        "A reversal that comes too late: leave it to a person, or refund it.",
+        type=click.Choice(["flag", "return"]),
+        default="flag",
+    ),
+    option("--grace", "Seconds that a document waits for the redemption it names.", type=Finite(min=0), default=60),
+    ROUTES,
+    option(
+        "--poison-after",
+        "Failures with 5xx after which a document is held …",
+        type=click.IntRange(min=1),
+        default=10,
+    ),
+    option(
+        "--poison-for",
+        "… if they went on for so many seconds while Omneo otherwise answered.",
+        type=Finite(min=0),
+        default=900,
+    ),
+)
+
+
 def link_options(command: Command) -> Command:
     """How to reach Omneo, and how fast."""
-    options = (
-        click.option("--url", envvar="OMNEO_URL", required=True, help="Omneo's API base, https://…/api/v3."),
-        click.option(
-            "--token-file",
-            envvar="OMNEO_TOKEN_FILE",
-            type=Path,
-            help="File with the bearer token. Else the credential omneo-token, else OMNEO_TOKEN.",
-        ),
-        click.option(
-            "--rate",
-            envvar="OMNEO_RATE",
-            type=Finite(min=0),
-            default=10,
-            show_default=True,
-            help="Requests a second at most; 0 = no limit.",
-        ),
-        click.option(
-            "--timeout",
-            envvar="OMNEO_TIMEOUT",
-            type=Finite(min=0, min_open=True),
-            default=15,
-            show_default=True,
-            help="Seconds for the whole of one request.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _with(LINK, command)
 
 
 def policy_options(command: Command) -> Command:
     """What the operator chooses."""
-    options = (
-        click.option(
-            "--system", envvar="OMNEO_SYSTEM", default="POS", show_default=True, help="Source that Omneo sees."
-        ),
-        click.option(
-            "--ordering",
-            envvar="OMNEO_ORDERING",
-            type=click.Choice(["strict", "customer"]),
-            default="strict",
-            show_default=True,
-            help="Journal order, or order for each customer.",
-        ),
-        click.option(
-            "--reversal-window",
-            envvar="OMNEO_REVERSAL_WINDOW",
-            type=Finite(min=0),
-            default=600,
-            show_default=True,
-            help="Seconds for which Omneo lets a redemption be reversed.",
-        ),
-        click.option(
-            "--late-redemption",
-            envvar="OMNEO_LATE_REDEMPTION",
-            type=click.Choice(["send", "hold"]),
-            default="send",
-            show_default=True,
-            help="A redemption that is older than the window when its turn comes.",
-        ),
-        click.option(
-            "--late-reversal",
-            envvar="OMNEO_LATE_REVERSAL",
-            type=click.Choice(["flag", "return"]),
-            default="flag",
-            show_default=True,
-            help="A reversal that comes too late: leave it to a person, or refund it.",
-        ),
-        click.option(
-            "--grace",
-            envvar="OMNEO_GRACE",
-            type=Finite(min=0),
-            default=60,
-            show_default=True,
-            help="Seconds that a document waits for the redemption it names.",
-        ),
-        click.option(
-            "--routes",
-            envvar="OMNEO_ROUTES",
-            type=click.Choice(["guide", "reference"]),
-            default="reference",
-            show_default=True,
-            help="Which spelling of Omneo's routes.",
-        ),
-        click.option(
-            "--lanes",
-            envvar="OMNEO_LANES",
-            type=click.IntRange(1, 256),
-            help="Requests in flight at once. Default: 1 for strict (no other), 8 for customer.",
-        ),
-        click.option(
-            "--poison-after",
-            envvar="OMNEO_POISON_AFTER",
-            type=click.IntRange(min=1),
-            default=10,
-            show_default=True,
-            help="Failures with 5xx after which a document is held …",
-        ),
-        click.option(
-            "--poison-for",
-            envvar="OMNEO_POISON_FOR",
-            type=Finite(min=0),
-            default=900,
-            show_default=True,
-            help="… if they went on for so many seconds while Omneo otherwise answered.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
+    return _with(POLICY, command)
+
+
+def _with(options: Sequence[Decorator], command: Command) -> Command:
+    for each in reversed(options):
+        command = each(command)
     return command
 
 

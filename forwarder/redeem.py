@@ -32,7 +32,7 @@ def redemption(talk: Talk, errand: Errand) -> Outcome:
             return Outcome("cancelled", "Omneo does not have it, and its reversal waits")
     answer = talk.link.ask(omneo.redeem(errand.document.content, profile, talk.policy.routes))
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return replace(redeemed(talk, errand, answer.data, answer), profile=profile)
         case "no":
             return refused(talk, errand, answer, lookup.redemption(talk, errand, profile, told_no=True))
@@ -52,8 +52,8 @@ def customer(talk: Talk, errand: Errand) -> str | Outcome:
     answer = talk.link.ask(omneo.read_profile(value, str(handle), talk.policy.routes))
     meaning = outcome.meaning(answer)
     if meaning == "yes":
-        rows = [row for row in [answer.data, *answer.rows] if row]
-        ids = {str(row.get("profile_id") or row.get("id")) for row in rows}
+        found = [row.get("profile_id") or row.get("id") for row in [answer.data, *answer.rows]]
+        ids = {str(each) for each in found if each is not None}
         if len(ids) == 1:
             return ids.pop()
     if meaning in {"missing", "no"} or (meaning == "yes" and isinstance(answer.content.get("data"), list)):
@@ -122,9 +122,9 @@ def reversal(talk: Talk, errand: Errand) -> Outcome:
         return replace(ready, facts=ready.facts | {"undone": False}) if ready.settles else ready
     if ready.as_return:
         return give_back(talk, replace(ready, look_first=False))
-    answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id))
+    answer = talk.link.ask(omneo.reverse(errand.document.content, redeemed_.omneo_id), ready.within_s)
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return undone(talk, errand, answer.data, answer)
         case "no":
             return refused(talk, errand, answer, lookup.undoing(talk, errand, {"reversal"}, told_no=True))
@@ -138,10 +138,13 @@ def judged_in_time(talk: Talk, errand: Errand) -> Errand | Outcome:
     assert errand.redeemed is not None
     made = errand.redeemed.made
     answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
-    if outcome.meaning(answer) not in {"yes", "missing", "no"}:
+    found = omneo.is_redemption(answer, errand.redeemed.omneo_id)
+    if not found and outcome.meaning(answer) not in {"missing", "no"}:
         return outcome.otherwise(answer)
-    known = [at for at in (made.created_at, moment(answer.data.get("created_at"))) if at is not None]
-    made = replace(made, created_at=min(known) if known else None)
+    there = moment(answer.data.get("created_at")) if found else None
+    known = [at for at in (made.created_at, there) if at is not None]
+    by_the_till = errand.document.content.get("redeemed_at") is not None  # whose clock may be anywhere
+    made = replace(made, created_at=None if by_the_till and there is None else min(known, default=None))
     errand = replace(errand, redeemed=replace(errand.redeemed, made=made))
     now, clock = talk.link.instant(), talk.link.omneo_clock
     ready = errands.in_time(errand, talk.policy, now, clock)
@@ -161,7 +164,7 @@ def give_back(talk: Talk, errand: Errand) -> Outcome:
             return adopted(talk, errand, there)
     answer = talk.link.ask(omneo.give_back(errand.document.content, redeemed_.omneo_id, benefit=redeemed_.benefit))
     match outcome.meaning(answer):
-        case "yes" if answer.data.get("id") is not None:
+        case "yes" if omneo.is_ours(answer.data, errand.document.external_id):
             return undone(talk, errand, answer.data, answer)
         case "no":
             return refused(talk, errand, answer, lookup.undoing(talk, errand, {"return"}, told_no=True))
@@ -188,8 +191,11 @@ def refused(talk: Talk, errand: Errand, answer: Answer, there: lookup.Search) ->
     if isinstance(there, Found) or (there is not None and not there.settles):
         return adopted(talk, errand, there)
     facts = {"status": answer.status, "words": omneo.words(answer, errand.document.content)}
-    name = {"redemption": "redemption_refused", "reversal": "reversal_too_late"}.get(errand.document.kind)
-    flags = errand.flags + (((name, facts),) if name and not errand.as_return else ())
+    flags = errand.flags
+    if errand.document.kind == "redemption":
+        flags += (("redemption_refused", facts),)
+    elif errand.document.kind == "reversal" and not errand.as_return:
+        flags += (("reversal_too_late", facts),)
     talk.memory.absent_since.pop(errand.document.seq, None)
     return Outcome("refused", answer.reason, facts=facts, flags=flags, status=answer.status, date=answer.date)
 

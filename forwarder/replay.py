@@ -166,7 +166,7 @@ def with_net_lines(talk: Talk, errand: Errand) -> dict[str, Any] | Outcome:
     amount = errand.redeemed.total
     if amount is None:
         answer = talk.link.ask(omneo.read_redemption(errand.redeemed.omneo_id))
-        if outcome.meaning(answer) not in {"yes", "missing"}:
+        if outcome.meaning(answer) != "missing" and not omneo.is_redemption(answer, errand.redeemed.omneo_id):
             return replace(outcome.otherwise(answer), look_up=errand.look_first)  # nothing of the sale has left
         amount = omneo.money(answer.data.get("total")) or Decimal(0)
     return content | {"items": proportional(content, amount)}
@@ -201,6 +201,8 @@ def delivered(
 ) -> Outcome:
     """Omneo has it; its id is known."""
     flags = errand.flags + ((("conflict", conflict),) if conflict else ())
+    if errand.redeemed is not None and omneo.is_unlinked(row):
+        flags += (("redemption_missing", {"why": "Omneo has the sale without it"}),)
     facts = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
     profile = row.get("profile_id")
     profile = profile if isinstance(profile, str) else None
@@ -294,5 +296,5 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
     for other, entry in freed:  # held until this redemption was settled
         run.books.record(entry)
         run.lane.put_back(other)
-    if run.books.flush_due or run.link.slow:
+    if not run.lanes and (run.books.flush_due or run.link.slow):  # side by side, whoever keeps the books sees to it
         run.books.flush()  # Settled, on disk.

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import tenacity
@@ -20,10 +21,10 @@ from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Pair, prepare
 from forwarder.outcome import Outcome
 from forwarder.patience import IDLE_S, JITTER, ONCE_S, readable
+from forwarder.queues import NEVER
 from forwarder.replay import Replay
 from journal.log import NotNow
 
-NEVER = float("inf")
 GRAVER = {"paused": 2, "deferred": 1}  # of several reasons why something still waits, the one to tell
 
 
@@ -37,12 +38,8 @@ class Flight:
     left_at: float  # monotonic
 
 
-@dataclass(slots=True)
-class Stuck:
-    """A document that could not be settled so far."""
-
-    tries: int
-    outcome: Outcome
+Coming = Future[Outcome | None]  # None: a probe went well
+Flights = dict[Coming, Flight]
 
 
 @dataclass(slots=True)
@@ -54,8 +51,8 @@ class Lanes:
     stop: threading.Event = field(default_factory=threading.Event)
     wake: threading.Event = field(default_factory=threading.Event)  # something came back, or the journal has grown
     once: bool = False
-    flights: dict[Future[Outcome | None], Flight] = field(default_factory=dict)
-    stuck: dict[int, Stuck] = field(default_factory=dict)
+    flights: Flights = field(default_factory=dict)
+    stuck: dict[int, tuple[int, Outcome]] = field(default_factory=dict)  # how often tried, and why it waits
     failing: set[int] = field(default_factory=set)  # documents that failed since the line was last seen well
     failures: int = 0  # of the line, in a row
     failed_at: float = -NEVER  # monotonic
@@ -107,14 +104,14 @@ def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
         run.books.flush()
         if stop.is_set() or not lanes.lane.waits:
             return None
-        reasons = [each.outcome for each in lanes.stuck.values()] or [Outcome("waits", "not everything was tried")]
+        reasons = [reason for _, reason in lanes.stuck.values()] or [Outcome("waits", "not everything was tried")]
         return max(reasons, key=lambda reason: GRAVER.get(reason.kind, 0))
 
 
 def is_over(lanes: Lanes) -> bool:
     """Nothing is in flight: is there nothing more that `--once` would wait for?"""
     due_s = due_in_s(lanes)
-    if due_s is None or any(each.outcome.kind == "paused" for each in lanes.stuck.values()):
+    if due_s is None or any(reason.kind == "paused" for _, reason in lanes.stuck.values()):
         return True
     return time.monotonic() + due_s > lanes.well_at + ONCE_S
 
@@ -138,7 +135,8 @@ def pause_s(lanes: Lanes) -> float:
 def finish(lanes: Lanes) -> None:
     """Nothing more is sent; what is on its way comes back."""
     while lanes.flights:
-        land(lanes, None)
+        with suppress(NotNow):  # said below, if it is still so
+            land(lanes, None)
     lanes.run.books.flush()
 
 
@@ -153,10 +151,11 @@ def turn(lanes: Lanes) -> bool:
             break
         started += 1
         start(lanes, document)
+    if lanes.run.books.flush_due or not lanes.flights:
+        lanes.run.books.flush()  # Settled, on disk: while the lanes are busy
     if lanes.flights:
         land(lanes, 0.0 if started == TURN and lanes.has_room else pause_s(lanes))
         return True
-    lanes.run.books.flush()
     return started > 0
 
 
@@ -196,9 +195,11 @@ def leave(lanes: Lanes, due: Document, errand: Errand, *, probed: bool) -> None:
     if not probe:
         replay.may_leave(run, errand)
     lanes.lane.take(document)
-    future: Future[Outcome | None] = (
-        lanes.pool.submit(replay.probe, run, errand) if probe else lanes.pool.submit(replay.converse, run.talk, errand)
-    )
+    future: Coming
+    if probe:
+        future = lanes.pool.submit(replay.probe, run, errand)
+    else:
+        future = lanes.pool.submit(replay.converse, run.talk, errand)
     lanes.flights[future] = Flight(due, errand, probe, time.monotonic())
     future.add_done_callback(lambda _: lanes.wake.set())
 
@@ -223,13 +224,9 @@ def land(lanes: Lanes, timeout_s: float | None) -> None:
             lanes.lane.give_back(flight.due)
             if not lanes.stop.is_set():
                 start(lanes, flight.due, probed=True)
-    if lanes.run.books.flush_due or not lanes.flights:
-        lanes.run.books.flush()
 
 
-def wait(
-    flights: dict[Future[Outcome | None], Flight], timeout_s: float | None, wake: threading.Event
-) -> tuple[set[Future[Outcome | None]], set[Future[Outcome | None]]]:
+def wait(flights: Flights, timeout_s: float | None, wake: threading.Event) -> tuple[set[Coming], set[Coming]]:
     """Until one of them is back or something else wakes us. What is back, and what is not."""
     if timeout_s is None:
         futures.wait(flights, return_when=futures.FIRST_COMPLETED)
@@ -253,9 +250,7 @@ def came_back(lanes: Lanes, flight: Flight, result: Outcome) -> None:
     if result.settles:
         lanes.stuck.pop(errand.document.seq, None)
         lanes.stuck.pop(flight.due.seq, None)
-        wait_s = 0.0
-    else:
-        wait_s = failed(lanes, flight, result)
+    wait_s = 0.0 if result.settles else failed(lanes, flight, result)
     lanes.lane.give_back(errand.document, wait_s)
     lanes.lane.give_back(flight.due, wait_s)
 
@@ -269,8 +264,7 @@ def failed(lanes: Lanes, flight: Flight, result: Outcome) -> float:
     if not result.line:
         return asked_s or wait_s
     lanes.failing.add(document.seq)
-    its_own = (result.status or 0) >= 500 and not asked_s and len(lanes.failing) == 1 and not flight.probe
-    if its_own:
+    if (result.status or 0) >= 500 and not asked_s and len(lanes.failing) == 1 and not flight.probe:
         return wait_s
     if flight.left_at >= lanes.failed_at:  # what left before that learned of the same failure
         lanes.failures += 1
@@ -282,9 +276,9 @@ def failed(lanes: Lanes, flight: Flight, result: Outcome) -> float:
 
 def note(lanes: Lanes, document: Document, result: Outcome) -> int:
     """Why it waits, and how often it was tried."""
-    stuck = lanes.stuck.pop(document.seq, Stuck(0, result))
-    lanes.stuck[document.seq] = Stuck(stuck.tries + 1, result)
-    return stuck.tries + 1
+    tries = lanes.stuck.pop(document.seq, (0, result))[0] + 1
+    lanes.stuck[document.seq] = tries, result
+    return tries
 
 
 def put_right(lanes: Lanes, *documents: Document) -> None:

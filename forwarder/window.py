@@ -61,6 +61,7 @@ class Verdict:
 
     judged: Judged
     inputs: dict[str, Any]
+    spare_s: float = 0.0  # in: so much later may it still leave
 
 
 def reversal(made: Made, now: Instant, omneo: Omneo | None, window_s: float, reserve_s: float) -> Verdict:
@@ -78,7 +79,8 @@ def reversal(made: Made, now: Instant, omneo: Omneo | None, window_s: float, res
     }
     if not ages:
         return Verdict("cannot tell", inputs)
-    return Verdict("in" if max(ages) + reserve_s <= window_s else "out", inputs)
+    spare_s = window_s - reserve_s - max(ages)
+    return Verdict("in", inputs, spare_s) if spare_s >= 0 else Verdict("out", inputs)
 
 
 def lateness(issued_at: datetime, received_at: datetime, made_at: datetime, window_s: float) -> Verdict:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import schemas
-from journal.document import KINDS, Document, Problem, read, same
+from journal.document import KINDS, Document, Problem, names, read, same
 from journal.known import CONFLICT, Known
 from journal.log import Entry
 from journal.rejected import printable
@@ -139,15 +139,6 @@ def _facts(document: Document, ordinal: int) -> dict[str, Any]:
     if isinstance(content.get("currency"), str):
         facts["currency"] = content["currency"][:8]
     return facts
-
-
-def names(kind: str, content: dict[str, Any]) -> str | None:
-    """The redemption that a document names: `external:…` for an intent of this journal, `omneo:…` for one online."""
-    if kind == "redemption":
-        return None
-    if content.get("redemption_external_id") is not None:
-        return f"external:{content['redemption_external_id']}"
-    return f"omneo:{int(content['redemption_id'])}" if content.get("redemption_id") is not None else None
 
 
 def public(pointer: str) -> str:

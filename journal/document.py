@@ -211,3 +211,12 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, (int, float, Decimal)):
         return isinstance(b, (int, float, Decimal)) and a == b
     return type(a) is type(b) and bool(a == b)
+
+
+def names(kind: str, content: dict[str, Any]) -> str | None:
+    """The redemption that a document names: `external:…` for an intent of this journal, `omneo:…` for one online."""
+    if kind == "redemption":
+        return None
+    if content.get("redemption_external_id") is not None:
+        return f"external:{content['redemption_external_id']}"
+    return f"omneo:{int(content['redemption_id'])}" if content.get("redemption_id") is not None else None

@@ -4,10 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redeeming import counter
 from standin import listen, omneo, open_place, sandbox, store, token
 from tills import Shop
 
-__all__ = ["listen", "omneo", "open_place", "sandbox", "shop", "store", "token"]  # fixtures of the forwarder's tests
+__all__ = [
+    "counter",
+    "listen",
+    "omneo",
+    "open_place",
+    "sandbox",
+    "shop",
+    "store",
+    "token",
+]  # fixtures of the forwarder's tests
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What the tests of redemptions stand on: a box whose clocks run as told, a till, and what Omneo has in the end."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -8,8 +9,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
+import pytest
 from standin import Omneo, Store, sale
 
+from forwarder.books import Books
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from forwarder.sandbox.customers import JANE
@@ -61,6 +64,7 @@ class Counter:
     options: dict[str, Any] = field(default_factory=dict)
     cut_at: set[str] = field(default_factory=set)  # the process goes once an answer to one of these has come
     sent: list[str] = field(default_factory=list)  # what left that changes something at Omneo
+    crashes: int = 0
     run: Replay | None = None
 
     def __post_init__(self) -> None:
@@ -106,6 +110,7 @@ class Counter:
         """What only the running process knew is gone."""
         if self.run is not None:
             self.store.crash(self.run)
+            self.crashes += 1
             self.run = None
 
     def reboot(self, seconds: float = 30) -> None:
@@ -146,7 +151,34 @@ class Counter:
         self.store.take(*documents)
         return self.drain()
 
+    def decide(self, what: Callable[[Books, str, str, str], object], external_id: str) -> None:
+        """A person decides of a held document, beside the running forwarder, and that goes on."""
+        self.open().books.flush()
+        books = Books(self.store.db, self.store.delivery, now=self.box.now)
+        try:
+            what(books, external_id, "A. Person", "as it was agreed")
+        finally:
+            books.close()
+        self.drain()
+
+    def hit(self, path: str, *, mode: str, **more: Any) -> None:
+        """What happens to the next such request."""
+        self.omneo.fault(mode, path=path, method="POST", count=1, **more)
+
+    def attempt(self, *documents: dict[str, Any], path: str, **fate: Any) -> None:
+        """One try, and its fate."""
+        self.open()
+        self.hit(path, **fate)
+        self.store.take(*documents)
+        before = len(self.sent)
+        while len(self.sent) == before:
+            self.step()
+
     # -- what came of it --------------------------------------------------------------------------------------------
+
+    def states(self) -> str:
+        """Each document and its state, in journal order."""
+        return ", ".join(f"{name} {state}" for name, state in self.store.states().items())
 
     def flags(self) -> set[str]:
         return {f"{flag} {name}" for flag, name in self.store.flags()}
@@ -161,6 +193,15 @@ class Counter:
 
     def at_omneo(self) -> "Held":
         return Held(self.omneo.state())
+
+
+@pytest.fixture
+def counter(store: Store, omneo: Omneo, token: Path) -> Iterator[Counter]:
+    """A shop; whatever happened in it, its books are in order in the end."""
+    made = Counter(store, omneo, token)
+    yield made
+    made.close()
+    store.verified()
 
 
 @dataclass

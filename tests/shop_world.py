@@ -1,5 +1,5 @@
 """
-A world for the redemption machine, all in one process and in made-up time: clocks, a line, Omneo at its end, power cuts.
+A world for the redemption machine, in one process and made-up time: clocks, a line, Omneo at its end, power cuts.
 
 Omneo is the sandbox's own application, asked without sockets; what a fault looks like to a client is told here.
 """
@@ -46,7 +46,7 @@ class World:
         self.wall_ahead = timedelta()
         self.boots = 0
         self.booted_at_s = -5000.0
-        self.latency_s = 0.0
+        self.takes_s = [(0.0, 0.0)]  # a request, there and back; in turns
         self.power_left: int | None = None  # moments until the power goes
         self.dice = Random(0)
         self.line.clear()
@@ -58,7 +58,7 @@ class World:
         return START + timedelta(seconds=self.passed_s)
 
     def wall(self) -> datetime:
-        """This machine's clock, and one of the moments at which the power may go (inside a commit, for one)."""
+        """The machine's clock, and one of the moments at which the power may go (inside a commit, for one)."""
         self.moment()
         return self.truly() + self.wall_ahead
 
@@ -131,7 +131,9 @@ class Line(httpx.BaseTransport):
         rule = None if self.down else self.desk.faults.pick(method, path, body)
         if self.down or (rule is not None and rule.mode == "refuse"):
             raise httpx.ConnectError("refused", request=request)
-        world.passes(world.latency_s)
+        there_s, back_s = world.takes_s[0]
+        world.takes_s = [*world.takes_s[1:], world.takes_s[0]]
+        world.passes(there_s)
         self.token = request.headers["authorization"]
         entry = omneo.note(method, path, path, reference(peek(body)))
         answer = None
@@ -144,20 +146,23 @@ class Line(httpx.BaseTransport):
             world.moment()
         if rule is None:
             assert answer is not None
-            return self._response(answer)
-        entry.fault = rule.mode
-        return self._broken(rule, answer, request)
+            response = self._response(answer)
+        else:
+            entry.fault = rule.mode
+            response = self._broken(rule, answer, request, TIMEOUT_S - there_s)
+        world.passes(back_s)
+        return response
 
     @staticmethod
     def _decoded(raw: str) -> str:
         path, _, query = raw.partition("?")
         return httpx.URL(f"{HOST}{path}").path + (f"?{query}" if query else "")
 
-    def _broken(self, rule: Rule, answer: Answer | None, request: httpx.Request) -> httpx.Response:
+    def _broken(self, rule: Rule, answer: Answer | None, request: httpx.Request, left_s: float) -> httpx.Response:
         """What the client sees of a fault."""
         match rule.mode:
             case "hang" | "hang_after" | "trickle":
-                self.world.passes(TIMEOUT_S - self.world.latency_s)
+                self.world.passes(left_s)
                 raise httpx.ReadTimeout("no answer in time", request=request)
             case "drop_before" | "drop_after" | "truncate":
                 raise httpx.ReadError("the connection was lost", request=request)

@@ -469,7 +469,7 @@ def test_twenty_thousand_that_wait_cost_no_more_each_than_two_thousand(customers
     def seconds(count: int) -> float:
         ready: list[Waiting] = []
         queues = Queues(ready.append)
-        began = time.perf_counter()
+        began = time.process_time()
         everything = []
         for number in range(count):
             waiting, names = waits(number, customers)
@@ -481,7 +481,7 @@ def test_twenty_thousand_that_wait_cost_no_more_each_than_two_thousand(customers
             assert waiting.is_ready
             queues.set_busy(waiting, busy=True)
             queues.leave(waiting)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds(2000)
     small, large = (min(seconds(count) for _ in range(3)) for count in (2000, 20_000))

@@ -1,14 +1,19 @@
 """What a person decides of held documents, and what would go next: `release`, `abandon`, `plan`."""
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from standin import Done, Omneo, Store, execute, sale
 
-from forwarder.replay import Replay, step
+from forwarder.books import Books, create_delivery
+from forwarder.plan import plan as walk
+from forwarder.replay import Policy, Replay, step
+from forwarder.window import Instant
 from journal import log
 
 WEI = "5f2d9a10-4e8b-4b6f-b7c9-0e3a71d2c004"
@@ -200,3 +205,30 @@ def test_a_plan_by_customer(store: Store, omneo: Omneo, token: Path) -> None:
     told = command(store, "plan", "--ordering", "customer", "--lanes", "3")
     assert (told.code, len(told.out.splitlines())) == (0, 3)
     assert command(store, "plan", "--lanes", "3").code == 2
+
+
+def test_a_plan_is_made_beside_a_running_forwarder(store: Store, omneo: Omneo, token: Path) -> None:
+    """Somebody else's commit in the middle of it changes nothing, and nothing is written."""
+    sent(store, omneo, token)
+    store.take(*(sale(f"S-{n}") for n in range(4)))
+    books = Books(store.db, store.delivery, write=False)
+    rows = walk(books, Policy(), 0, Instant(**log.boot_facts(), wall=log.utc_now()))
+    assert next(rows)["external_id"] == "S-0"
+    with closing(log.open_book(store.delivery, "delivery", write=True)) as other:
+        log.append(other, [log.Entry("line", facts={"link": "up", "reason": ""})])
+    assert [row["external_id"] for row in rows] == ["S-1", "S-2", "S-3"]
+    books.close()
+    store.verified()
+
+
+def test_documents_without_bodies_are_not_the_end(store: Store) -> None:
+    """A whole turn of redacted documents in a row is passed over."""
+    store.take(*(sale(f"S-{n}") for n in range(200)))
+    with sqlite3.connect(store.db) as book:
+        book.execute("DROP TRIGGER body_no_delete")
+        book.execute("DELETE FROM body WHERE seq < 190")
+    book.close()
+    create_delivery(store.db, store.delivery)
+    books = Books(store.db, store.delivery)
+    assert next(document.seq for document in books.documents(0, 64)) == 190
+    books.close()

@@ -78,8 +78,9 @@ def flags(tree: ast.AST) -> set[str]:
     """`flag("name", …)` in the journal; in the forwarder, pairs of a name and a detail where flags are meant."""
     places: list[ast.AST] = []
     for node in ast.walk(tree):
-        is_flags = isinstance(node, (ast.Assign, ast.AugAssign)) and "flags" in ast.unparse(node).partition("=")[0]
-        if is_flags or (isinstance(node, ast.keyword) and node.arg == "flags"):
+        is_flags = isinstance(node, (ast.Assign, ast.AugAssign)) and "flag" in ast.unparse(node).partition("=")[0]
+        appended = isinstance(node, ast.Call) and ast.unparse(node.func) == "flags.append"
+        if is_flags or appended or (isinstance(node, ast.keyword) and node.arg == "flags"):
             places.append(node)
         if isinstance(node, Function) and node.name.endswith("flags"):
             places += [each for each in ast.walk(node) if isinstance(each, ast.Return)]

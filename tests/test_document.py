@@ -348,7 +348,7 @@ def test_a_local_time_reads_as_the_wall_clock_it_was(wall: datetime) -> None:
 def test_the_worst_megabyte_is_read_within_seconds() -> None:
     """A file of a million digits, of half a million lists, or of a million faults must not stop the line behind it."""
     worst = [b"9" * 10**6, b"0." + b"9" * 10**6, b"[" + b"[]," * 333_000 + b"1]", b"[" + b"NaN," * 250_000 + b"1]"]
-    began = time.monotonic()
+    began = time.process_time()  # of this process: a machine that has other work makes nothing slower here
     for value in worst:
         document.read("x.json", b'{"kind": "sale", "total": ' + value + b"}")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

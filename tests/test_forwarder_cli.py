@@ -331,7 +331,7 @@ def test_it_ends_at_once_while_it_backs_off(store: Store, omneo: Omneo, token: P
         time.sleep(0.2)
         code, took = daemon.stop(number)
         assert (code, [line["event"] for line in daemon.events()][-1]) == (0, "stopped")
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
     assert len(omneo.asked()) == 1
     store.verified()
 
@@ -340,7 +340,7 @@ def test_it_ends_at_once_when_it_has_nothing_to_do(store: Store, omneo: Omneo, t
     with Daemon(store, omneo.url, token) as daemon:
         code, took = daemon.stop()
     assert code == 0
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
 
 
 def test_it_ends_at_once_between_two_requests_of_a_slow_rate(store: Store, omneo: Omneo, token: Path) -> None:
@@ -349,7 +349,7 @@ def test_it_ends_at_once_between_two_requests_of_a_slow_rate(store: Store, omneo
         daemon.wait(omneo.sales)
         code, took = daemon.stop()
     assert code == 0
-    assert took < 1
+    assert took < 3  # and not the seconds or minutes that it would wait
     assert len(omneo.sales()) <= 2
     store.verified()
 
@@ -512,7 +512,7 @@ def test_the_timeout_is_for_the_whole_of_a_request(once: Run, store: Store, list
 AS_NOBODY = """
 import os, sys
 import importlib.metadata, importlib.readers, encodings.idna, sqlite_utils, structlog
-import forwarder.cli, forwarder.patience, forwarder.status, forwarder.wire, journal.verify
+import forwarder.cli, forwarder.side_by_side, forwarder.status, forwarder.wire, journal.verify
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 sys.argv[1:2] = []
 forwarder.cli.main()

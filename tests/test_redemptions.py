@@ -1,13 +1,10 @@
 """The checkout flow of Omneo's guides, whole: what the till writes, and what the customer has left in the end."""
 
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redeeming import Counter
-from standin import Omneo, Store
 
 from forwarder.sandbox.customers import JANE, OMAR, PRIYA, WEI
 
@@ -15,24 +12,10 @@ FIRST_SPEND, ALTERATIONS = 401, 402  # Jane's benefits: once, and three times
 CARD = {"profile_id_handle": "loyalty-card"}
 
 
-@pytest.fixture
-def counter(store: Store, omneo: Omneo, token: Path) -> Iterator[Counter]:
-    """A shop; whatever happened in it, its books are in order in the end."""
-    made = Counter(store, omneo, token)
-    yield made
-    made.close()
-    store.verified()
-
-
 @pytest.fixture(params=["reference", "guide"])
 def routes(request: pytest.FixtureRequest, counter: Counter) -> str:
     counter.options["routes"] = request.param
     return str(request.param)
-
-
-def states(counter: Counter) -> str:
-    """Each document and its state, in journal order."""
-    return ", ".join(f"{name} {state}" for name, state in counter.store.states().items())
 
 
 # ── What is spent ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -59,7 +42,7 @@ def test_a_redemption_takes_what_its_strategies_say_rewards_before_credits(
     assert {name: there.balance(name) for name in left} == left
     assert (there.row()["total"], there.row()["transaction_external_id"]) == (amount, "S")
     assert there.sale()["redemption_id"] == there.row()["id"]
-    assert (states(counter), counter.flags()) == ("R delivered, S delivered", set())
+    assert (counter.states(), counter.flags()) == ("R delivered, S delivered", set())
     assert any(line.endswith("/redeem" if routes == "reference" else "/redemptions") for line in counter.sent)
 
 
@@ -92,7 +75,7 @@ def test_less_than_asked_is_flagged_with_both_figures(counter: Counter) -> None:
 def test_a_refused_redemption_is_flagged_and_its_sale_goes_without_it(counter: Counter) -> None:
     intent = counter.redemption(profile_id=PRIYA)
     counter.deliver(intent, counter.sale(redemption_external_id="R", profile_id=PRIYA))
-    assert states(counter) == "R refused, S delivered"
+    assert counter.states() == "R refused, S delivered"
     assert counter.flags() == {"redemption_refused R", "redemption_missing S"}
     sold = counter.at_omneo().sale()
     assert (sold["redemption_id"], sold["profile_id"]) == (None, PRIYA)
@@ -101,7 +84,7 @@ def test_a_refused_redemption_is_flagged_and_its_sale_goes_without_it(counter: C
 def test_what_has_run_out_since_is_refused_even_while_another_use_looks_alike(counter: Counter) -> None:
     """The reference route gives no reference back: a no is a no all the same."""
     counter.deliver(*(counter.redemption(f"R-{number}", benefit_id=FIRST_SPEND) for number in (1, 2)))
-    assert states(counter) == "R-1 delivered, R-2 refused"
+    assert counter.states() == "R-1 delivered, R-2 refused"
     counter.online(f"/profiles/{JANE}/benefits/{ALTERATIONS}/redeem", count=3)
     counter.deliver(counter.redemption("R-3", benefit_id=ALTERATIONS, count=3))
     assert counter.store.states()["R-3"] == "refused"
@@ -124,7 +107,7 @@ def test_the_customer_is_found_by_any_handle(counter: Counter, routes: str, who:
     counter.deliver(counter.redemption(**who), counter.sale(redemption_external_id="R", **who))
     there = counter.at_omneo()
     assert (there.balance(), there.sale()["profile_id"], there.row()["profile_id"]) == (5, JANE, JANE)
-    assert (states(counter), counter.flags()) == ("R delivered, S delivered", set())
+    assert (counter.states(), counter.flags()) == ("R delivered, S delivered", set())
 
 
 def test_an_unknown_customer_gets_nothing_and_no_sale_becomes_anonymous(counter: Counter) -> None:
@@ -134,7 +117,7 @@ def test_an_unknown_customer_gets_nothing_and_no_sale_becomes_anonymous(counter:
         counter.sale("S-1", redemption_external_id="R", **nobody),
         counter.sale("S-2", redemption_external_id="R"),
     )
-    assert states(counter) == "R refused, S-1 refused, S-2 delivered"
+    assert counter.states() == "R refused, S-1 refused, S-2 delivered"
     assert counter.flags() == {
         "redemption_refused R",
         "redemption_missing S-1",
@@ -162,7 +145,7 @@ def test_a_profile_merged_away_meanwhile_is_found_under_its_new_id(counter: Coun
     assert there.sale()["redemption_id"] == there.row()["id"]
     assert there.sale()["profile_id"] == there.row()["profile_id"] == WEI
     assert there.balance(profile=WEI) == 100_000 + 25 - 20
-    assert (states(counter), counter.flags()) == ("R delivered, S delivered", set())
+    assert (counter.states(), counter.flags()) == ("R delivered, S delivered", set())
 
 
 @pytest.mark.parametrize(("lost", "state"), [("drop_before", "refused"), ("drop_after", "delivered")])
@@ -188,7 +171,7 @@ def test_a_sale_waits_for_the_redemption_it_names_and_then_goes_without_it(count
     assert first is not None
     assert (first.kind, first.retry_after_s) == ("waits", 60)
     counter.drain()
-    assert (states(counter), counter.flags()) == ("S delivered", {"redemption_missing S"})
+    assert (counter.states(), counter.flags()) == ("S delivered", {"redemption_missing S"})
     counter.deliver(counter.redemption())  # it is not linked afterwards
     there = counter.at_omneo()
     assert (there.redemptions(), there.sale()["redemption_id"]) == (["redeem"], None)
@@ -273,7 +256,7 @@ def test_a_benefit_comes_back_by_count(counter: Counter, routes: str, made: str)
 
 def test_what_never_came_can_not_be_given_back(counter: Counter) -> None:
     counter.deliver(counter.give_back(redemption_external_id="R", amount=5))
-    assert (states(counter), counter.flags()) == ("B held", {"redemption_missing B"})
+    assert (counter.states(), counter.flags()) == ("B held", {"redemption_missing B"})
     assert counter.at_omneo().redemptions() == []
 
 
@@ -287,4 +270,4 @@ def test_a_lost_return_is_looked_up_and_made_once(counter: Counter, lost: str) -
     counter.deliver(counter.give_back("B-2", **name))
     there = counter.at_omneo()
     assert (there.redemptions(), there.balance()) == (["redeem", "return", "return"], 15)
-    assert states(counter) == "R delivered, B-1 delivered, B-2 delivered"
+    assert counter.states() == "R delivered, B-1 delivered, B-2 delivered"

@@ -61,30 +61,47 @@ JOURNAL = {
 FORWARDER = {
     "outcome": "",
     "wire": "",
+    "window": "",
+    "apportion": "",
+    "queues": "",
     "demo_screen": "",
     "demo_shop": "",
     "books": "journal.document journal.log",
+    "known": "books window journal.document journal.log",
+    "errand": "books known outcome window journal.document journal.log",
     "lane": "books journal.log",
-    "line": "books outcome journal.log journal.say",
+    "by_customer": "books known queues",
+    "line": "books outcome window journal.document journal.log journal.say",
     "omneo": "outcome journal.document",
-    "link": "omneo outcome journal.log",
-    "replay": "books lane line link omneo outcome journal.document journal.log journal.say",
+    "link": "omneo outcome window journal.log",
+    "lookup": "errand known link omneo outcome journal.log",
+    "redeem": "errand lookup omneo outcome window journal.document",
+    "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
+    " journal.log journal.say",
     "patience": "outcome replay journal.log",
+    "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
+    "plan": "books by_customer errand known lane outcome window journal.log",
+    "decide": "books known journal.log",
     "status": "books journal.story",
+    "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
-    "demo": "demo_screen demo_stage",
-    "cli": "books demo link patience replay sandbox.serve status wire journal.cli journal.log journal.say",
+    "demo_rewards": "demo_stage",
+    "demo": "demo_rewards demo_screen demo_stage",
+    "options": "errand journal.command",
+    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
+    " journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
 
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
-    "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli",
+    "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli"
+    " forwarder.options",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
-    "httpx": "forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
+    "httpx": "forwarder.doctor forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
@@ -92,13 +109,13 @@ LIBRARIES = {
     "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story forwarder.status",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
-    "tenacity": "forwarder.patience",
+    "tenacity": "forwarder.patience forwarder.side_by_side",
     "uvicorn": "journal.browse forwarder.sandbox",
     "watchdog": "journal.ingest forwarder.patience",
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "journal.browse forwarder.sandbox",
+    "socket": "journal.browse forwarder.doctor forwarder.sandbox",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs

@@ -1,7 +1,7 @@
 """
 Figures as ratios to references that are measured in the same run, in turns; medians.
 
-    python -m tests.bench [--slice] [--rounds N] [--only burst,single,delivery] [--json FILE]
+    python -m tests.bench [--slice] [--rounds N] [--only burst,single,delivery,reversals,lanes] [--json FILE]
 
 Exit 1 when a figure misses what is asked of it; with `--slice` (half a minute, for every submission, on machines that
 do other work meanwhile) when it is worse than half of that.
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.bench import lanes
 from tests.bench.shop import NAIVE, Omneo, Shop, omneo, sale, shop
 
 Figures = dict[str, Any]
@@ -30,6 +31,9 @@ ASKED = {  # figure → (at least or at most, how much)
     ("burst", "ratio"): (">=", 2.0),
     ("single", "gone_ms"): ("<=", 10.0),
     ("single", "in_journal_ms"): ("<=", 10.0),
+    ("reversals", "customer_in_time"): (">=", 1.0),
+    ("reversals", "strict_lost"): ("<=", 0.0),
+    ("lanes", "ratio"): (">=", 6.0),
 }
 
 
@@ -263,7 +267,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures as ratios to references.")
     parser.add_argument("--rounds", type=int, default=5, help="of each measurement that is done in turns")
     parser.add_argument("--slice", action="store_true", help="fewer files and rounds; half of what is asked will do")
-    parser.add_argument("--only", default="burst,single,delivery", help="which measurements, with commas between")
+    parser.add_argument(
+        "--only", default="burst,single,delivery,reversals,lanes", help="which measurements, with commas between"
+    )
     parser.add_argument("--json", metavar="FILE", help="the figures for machines (-: on stdout, after the tables)")
     chosen = parser.parse_args()
     rounds = min(chosen.rounds, 3) if chosen.slice else chosen.rounds
@@ -272,6 +278,8 @@ def main() -> int:
         "burst": lambda: burst(1000 if chosen.slice else 10000, rounds),
         "single": lambda: single(60 if chosen.slice else 200),
         "delivery": lambda: delivery(300 if chosen.slice else 2000, rounds),
+        "reversals": lambda: lanes.reversals(*((150, 6, (9, 17), 3) if chosen.slice else (2000, 20, (60, 120), 15))),
+        "lanes": lambda: lanes.drain(*((100, 1) if chosen.slice else (600, min(rounds, 3)))),
     }
     if unknown := set(chosen.only.split(",")) - measurements.keys():
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")

@@ -1,0 +1,115 @@
+"""The way to Omneo, examined: each step well and ill, and nothing is ever sent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standin import Done, Omneo, Store, execute, sale
+
+STEPS = ["SQLite", "journal", "delivery book", "disk space", "disk speed"]
+ASKED = ["address", "token", "name", "answer", "clock", "routes", "backlog"]
+
+
+def doctor(store: Store, omneo_url: str, token: Path, *options: object) -> Done:
+    given = ["--db", store.db, "--url", omneo_url, "--token-file", token, *options]
+    return execute("forwarder", "doctor", *given)
+
+
+def findings(store: Store, url: str, token: Path, *options: object) -> dict[str, dict[str, Any]]:
+    done = doctor(store, url, token, "--json", *options)
+    assert "Traceback" not in done.err, done.err
+    found = {row["step"]: row for row in map(json.loads, done.out.splitlines())}
+    assert done.code == (1 if any(row["ok"] is False for row in found.values()) else 0)
+    return found
+
+
+def ill(found: dict[str, dict[str, Any]]) -> list[str]:
+    return [name for name, row in found.items() if row["ok"] is False and name != "disk speed"]
+
+
+def test_all_is_well(store: Store, omneo: Omneo, token: Path) -> None:
+    store.take(*(sale(f"S-{n}") for n in range(3)))
+    before = store.db.read_bytes()
+    found = findings(store, omneo.url, token)
+    assert (list(found), ill(found)) == ([*STEPS, *ASKED], [])
+    assert "3 documents wait" in found["backlog"]["found"]
+    assert "none yet" in found["delivery book"]["found"]
+    assert not store.delivery.exists()
+    assert store.db.read_bytes() == before
+    assert omneo.sales() == []
+    assert {line.split()[0] for line in omneo.asked()} == {"GET"}
+    told = doctor(store, omneo.url, token).out
+    assert "✓ journal" in told
+
+
+def test_it_speaks_of_the_delivery_book_once_there_is_one(store: Store, omneo: Omneo, token: Path) -> None:
+    store.take(sale("S-1"))
+    done = execute("forwarder", "run", "--once", "--db", store.db, "--url", omneo.url, "--token-file", token)
+    assert done.code == 0, done.err
+    found = findings(store, omneo.url, token, "--routes", "guide")
+    assert ill(found) == []
+    assert "it belongs to this journal" in found["delivery book"]["found"]
+
+
+def test_no_journal(store: Store, omneo: Omneo, token: Path) -> None:
+    store.db.unlink()
+    found = findings(store, omneo.url, token)
+    assert "There is no journal" in found["journal"]["found"]
+    assert found["delivery book"]["ok"] is None
+    assert found["answer"]["ok"] is True  # the way to Omneo is examined all the same
+
+
+def test_an_altered_entry(store: Store, omneo: Omneo, token: Path) -> None:
+    import sqlite3
+
+    store.take(sale("S-1"))
+    with sqlite3.connect(store.db) as book:
+        book.execute("DROP TRIGGER log_no_update")
+        book.execute("UPDATE log SET at = '2020-01-01T00:00:00.000Z' WHERE seq = 2")
+    book.close()
+    found = findings(store, omneo.url, token)
+    assert "entry 2 was altered" in found["journal"]["found"]
+    assert "verify" in found["journal"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "step", "words"),
+    [
+        ("portal", "answer", "captive portal"),
+        ("redirect", "answer", "captive portal"),
+        ("unauthorized", "answer", "credentials"),
+        ("status", "answer", "503"),
+        ("refuse", "answer", "lost"),
+    ],
+)
+def test_what_stands_in_the_way(store: Store, omneo: Omneo, token: Path, mode: str, step: str, words: str) -> None:
+    omneo.fault(mode)
+    found = findings(store, omneo.url, token)
+    assert (ill(found), words in found[step]["found"]) == ([step], True), found[step]
+    assert found[step]["advice"]
+    assert found["routes"]["ok"] is None
+    assert found["backlog"]["ok"] is True
+
+
+def test_a_scope_that_is_missing(store: Store, omneo: Omneo, token: Path) -> None:
+    omneo.fault("forbidden", path="/redemptions")
+    found = findings(store, omneo.url, token)
+    assert ill(found) == ["routes"]
+    assert "redemptions can't be looked up" in found["routes"]["found"]
+
+
+def test_a_wrong_clock_is_told_and_the_rest_examined(store: Store, omneo: Omneo, token: Path) -> None:
+    omneo.control("/date", skew_s=-7200)
+    found = findings(store, omneo.url, token)
+    assert ill(found) == ["clock"]
+    assert "ahead of Omneo's" in found["clock"]["found"]
+    assert found["routes"]["ok"] is True
+
+
+def test_addresses_and_tokens(store: Store, omneo: Omneo, token: Path, tmp_path: Path) -> None:
+    assert ill(findings(store, "http://omneo.example/api/v3", token)) == ["address"]
+    assert ill(findings(store, omneo.url, tmp_path / "nowhere")) == ["token"]
+    nobody = findings(store, "https://nobody.invalid/api/v3", token)
+    assert ill(nobody) == ["name"]
+    assert "can't be resolved" in nobody["name"]["found"]
