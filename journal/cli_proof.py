@@ -200,6 +200,8 @@ def _tell_verdict(found: "Verdict", *, kept: int) -> None:
         tell(f"Delivery book: {told['delivery']['entries']} entries, head {told['delivery']['head'][:16]}…")
     if found.signed:
         tell(f"Checkpoints with a good signature: {found.signed}")
+    if found.covered and (open_end := told["entries"] - found.covered) > 0:
+        tell(f"No signature covers the last {open_end} entries yet.")
     if kept and told["ok"]:
         tell("It still begins with what the checkpoint saw.")
     tell("Nothing was altered." if told["ok"] else f"{len(told['problems'])} problems.")

@@ -59,7 +59,7 @@ def examine(path: Path, keys: Sequence[Key], taken: Sequence[Taken]) -> Verdict:
     problems = ours.problems + theirs.problems
     told = {"ok": not problems, "entries": ours.seq, "head": ours.digest.hex()}
     second = {"entries": theirs.seq, "head": theirs.digest.hex() if theirs.seq else None}
-    return Verdict(told | {"delivery": second, "problems": problems}, ours.gone, roots.signed, shown)
+    return Verdict(told | {"delivery": second, "problems": problems}, ours.gone, roots.signed, roots.covered, shown)
 
 
 # -- an evidence pack

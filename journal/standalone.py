@@ -172,6 +172,7 @@ class Book:
         self.rooted = name == "journal"  # has a tree that checkpoints are over
         self.seq, self.digest, self.tree = 0, bytes(32), Tree()
         self.first, self.entries, self.whole = 1, 0, False  # entries: of the whole book, where this is a part of it
+        self.vouched = False  # a signature with the key covers some of it
         self.born = 0  # of a delivery book: the journal's head when it was begun
         self.roots = dict.fromkeys(wanted, b"")  # by size, of the tree
         self.digests: dict[int, bytes] = {}
@@ -255,8 +256,8 @@ class Book:
             return
         if note is not None and note_text(note) != said:
             self.found(seq, "what was signed here is something else than what the checkpoint says")
-        elif note is not None and self.key and not trusted(note, self.key):
-            self.found(seq, "this checkpoint has no good signature")
+        elif note is not None and self.key:
+            self.trust(seq, note, "this checkpoint")
         if (self.tree.size, self.tree.root()) != (size, root):
             self.found(seq, "this checkpoint is not over the entries before it: one was altered, taken out or put in")
             self.tree = claimed
@@ -271,8 +272,14 @@ class Book:
             self.found(entries + 1, f"{name} saw {size} entries, there are {entries}: the end was cut off")
         elif self.roots[int(size)] != b64decode(root) and int(size):
             self.found(int(size), f"{name} saw other entries up to here: the journal was rewritten")
-        if self.key and note_text(note) != note and not trusted(note, self.key):
-            self.found(int(size), f"{name} has no good signature")
+        if self.key and note_text(note) != note:
+            self.trust(int(size), note, name)
+
+    def trust(self, seq: int, note: str, name: str) -> None:
+        if trusted(note, self.key):
+            self.vouched = True
+        else:
+            self.found(seq, f"{name} has no good signature")
 
     def lacks(self, seq: int) -> bool:
         """Is it an entry of the book that is not here, so that nothing can be said of it?"""
@@ -414,8 +421,8 @@ def proof(path: Path, key: str) -> Book:
         or b64encode(root_from(sha(b"\0", row[7]), place, int(size), [*map(b64decode, hashes)])).decode() != root
     ):
         book.found(row[0], "the checkpoint is not over this entry")
-    if key and not trusted(note, key):
-        book.found(int(size), "the checkpoint has no good signature")
+    if key:
+        book.trust(int(size), note, "the checkpoint")
     book.shown = f"Entry {row[0]} of {book.origin}, written {row[1]}: {row[2]} {row[4]} {row[5]}"
     return book
 
@@ -433,6 +440,8 @@ def examine(paths: list[Path], notes: dict[str, str], key: str = "") -> list[Boo
             books[1:] = [file(path, Book("delivery")) for path in paths[1:]] or books[1:]
             for name, note in notes.items():
                 books[0].compare(name, note, books[0].seq)
+        if key and not books[0].vouched:
+            books[0].found(0, "no checkpoint is signed with the key that was given")
         together(*books)
     except Exception as error:
         books = [Book("journal")]

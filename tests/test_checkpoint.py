@@ -222,7 +222,17 @@ def test_another_s_signature_is_found_by_who_has_the_key(shop: Shop, pair: tuple
     taken = keep(shop, checkpoint.make(shop.book, None, thief))
     assert examine(shop.db, shop.delivery, [], [taken]).told["ok"]
     problems = examine(shop.db, shop.delivery, [pair[1]], [taken]).told["problems"]
-    assert [each["seq"] for each in problems] == [3, 2]
+    assert [each["seq"] for each in problems] == [3, 2, 0]
+
+
+def test_signatures_that_were_left_out_are_missed_by_who_has_the_key(
+    shop: Shop, pair: tuple[note.Key, note.Key]
+) -> None:
+    fill(shop, "S-1")
+    checkpoint.make(shop.book, None, None)
+    assert examine(shop.db, shop.delivery).told["ok"]
+    (problem,) = examine(shop.db, shop.delivery, [pair[1]]).told["problems"]
+    assert (problem["seq"], "no checkpoint is signed" in problem["what"]) == (0, True)
 
 
 def test_one_of_another_journal_is_named(shop: Shop) -> None:

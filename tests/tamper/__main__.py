@@ -63,6 +63,15 @@ def proven(case: Case, dice: random.Random, out: Path) -> Path | None:
     return out
 
 
+def signed(path: Path) -> bool:
+    """Does it hold a signature? An auditor whose key is on nothing has to be told so."""
+    if path.suffix == ".db":
+        return any(row[2] == "checkpoint" for row in rows(path))
+    if path.suffix == ".zip":
+        return any(b"\n\n" in raw for name, raw in papers.unpack(path).items() if name.startswith("checkpoints/"))
+    return True
+
+
 def untouched(tally: Tally, seed: int, root: Path) -> None:
     """One journal that nobody has touched: books, evidence, a proof."""
     dice = random.Random(seed)
@@ -71,7 +80,7 @@ def untouched(tally: Tally, seed: int, root: Path) -> None:
     if (paper := proven(case, dice, root / "a.tlog-proof")) is not None:
         things.append(([paper], []))
     for paths, taken in things:
-        found = judge(paths, taken, case.public)
+        found = judge(paths, taken, case.public if signed(paths[0]) else "")
         if found.ours or found.theirs:
             tally.alarms.append(f"untouched {seed}, {paths[0].name}: {found.words}")
     tally.untouched += 1
