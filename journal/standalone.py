@@ -4,6 +4,7 @@ Checks the books of omneo-journal with nothing but Python's standard library. Th
 
     python3 verify.py                                      the evidence that lies beside this file, unpacked
     python3 verify.py EVIDENCE.zip | SALE.tlog-proof       a file that `evidence` or `prove` has written
+    python3 verify.py GROWTH --checkpoint NOTE             that the journal only grew since that checkpoint
     python3 verify.py journal.db [delivery.db]             the books themselves, copied or in use
     … --key KEY                                            look at signatures too, with this public key
 
@@ -86,6 +87,28 @@ def root_from(root: bytes, index: int, size: int, path: list[bytes]) -> bytes:
             root = sha(b"\1", root, sibling)
         index, last = index >> 1, last >> 1
     return root if last == 0 else b""
+
+
+def consistent(old: int, size: int, old_root: bytes, root: bytes, path: list[bytes]) -> bool:
+    """Is the tree of `old` leaves how that of `size` leaves begins (RFC 9162, 2.1.4)?"""
+    here, last = old - 1, size - 1
+    path = [old_root, *path] if old & old - 1 == 0 else path
+    if not 0 < old < size or not path:
+        return False
+    while here & 1:
+        here, last = here >> 1, last >> 1
+    first = second = path[0]
+    for step in path[1:]:
+        if last == 0:
+            return False
+        if here & 1 or here == last:
+            first, second = sha(b"\1", step, first), sha(b"\1", step, second)
+            while here and not here & 1:
+                here, last = here >> 1, last >> 1
+        else:
+            second = sha(b"\1", second, step)
+        here, last = here >> 1, last >> 1
+    return (first, second, last) == (old_root, root, 0)
 
 
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
@@ -427,6 +450,23 @@ def proof(path: Path, key: str) -> Book:
     return book
 
 
+def growth(path: Path, notes: dict[str, str], key: str) -> Book:
+    """That the journal of an earlier checkpoint, which has to be given, only grew (as C2SP tlog-witness says it)."""
+    book = Book("journal", (), key)
+    head, _, note = path.read_text("utf-8").partition("\n\n")
+    old, *hashes = head.split("\n")
+    origin, size, root = note_text(note).split("\n")[:3]
+    earlier = [note_text(each).split("\n")[:3] for each in notes.values()]
+    seen = [b64decode(each[2]) for each in earlier if each[:2] == [origin, old.split(" ")[1]]]
+    begun, way = int(old.split(" ")[1]), [*map(b64decode, hashes)]
+    if not seen or not all(consistent(begun, int(size), each, b64decode(root), way) for each in seen):
+        book.found(begun, "the later checkpoint is not over what an earlier one saw, or none was given (--checkpoint)")
+    if key:
+        book.trust(int(size), note, "the checkpoint")
+    book.shown = f"{origin} had {begun} entries, and {size} later: none of those {begun} was changed or taken out."
+    return book
+
+
 def examine(paths: list[Path], notes: dict[str, str], key: str = "") -> list[Book]:
     """Whatever these paths are. Never raises: what can't be read is not what was written."""
     try:
@@ -434,6 +474,8 @@ def examine(paths: list[Path], notes: dict[str, str], key: str = "") -> list[Boo
             books = pack(paths[0] if paths[0].is_dir() else zipfile.Path(paths[0]), notes, key)
         elif paths[0].read_bytes()[:9] == b"c2sp.org/":
             return [proof(paths[0], key)]
+        elif paths[0].read_bytes()[:4] == b"old ":
+            return [growth(paths[0], notes, key)]
         else:
             sizes = [int(note_text(note).split("\n")[1]) for note in notes.values()]
             books = [file(paths[0], Book("journal", sizes, key)), Book("delivery")]

@@ -263,6 +263,26 @@ def test_a_slip_in_a_typed_one_is_named(tmp_path: Path) -> None:
         checkpoint.taken(path)
 
 
+def test_that_it_only_grew_can_be_proven_without_the_journal(shop: Shop) -> None:
+    fill(shop, "S-1", "S-2")
+    shop.book.close()
+    public = shop.run("keygen", "--out", str(shop.root / "key")).stdout.strip()
+    for name in ("monday", "tuesday"):
+        assert shop.run("checkpoint", "--key", str(shop.root / "key"), "--out", str(shop.root / name)).returncode == 0
+    out = str(shop.root / "growth")
+    assert "Name a document" in shop.run("prove", "--out", out).stderr
+    assert (
+        "in this order"
+        in shop.run(
+            "prove", "--since", str(shop.root / "tuesday"), "--checkpoint", str(shop.root / "monday"), "--out", out
+        ).stderr
+    )
+    assert shop.run("prove", "--since", str(shop.root / "monday"), "--out", out).returncode == 0
+    told = shop.run("verify", "--evidence", out, "--checkpoint", str(shop.root / "monday"), "--key", public)
+    assert (told.returncode, "none of those 3 was changed" in told.stdout) == (0, True), told
+    assert "give the checkpoint" in shop.run("verify", "--evidence", out, "--key", public).stdout
+
+
 def test_the_commands(shop: Shop) -> None:
     shop.book.close()
     key, out = shop.root / "key", shop.root / "cp.txt"
