@@ -72,9 +72,10 @@ FORWARDER = {
     "lane": "books journal.log",
     "by_customer": "books known queues",
     "line": "books outcome window journal.document journal.log journal.say",
-    "omneo": "outcome journal.document",
+    "witness": "journal.log",
+    "omneo": "outcome witness journal.document",
     "link": "omneo outcome window journal.log",
-    "lookup": "errand known link omneo outcome journal.log",
+    "lookup": "books errand known link omneo outcome witness journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
     "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.say",
@@ -83,13 +84,14 @@ FORWARDER = {
     "plan": "books by_customer errand known lane outcome window journal.log",
     "decide": "books known journal.log",
     "status": "books journal.story",
+    "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",
     "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
-    " journal.command journal.log journal.rejected journal.say",
+    "cli": "books decide demo doctor link options patience plan read_back replay sandbox.serve side_by_side status"
+    " window wire journal.command journal.day journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
