@@ -107,7 +107,7 @@ class Books:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def documents(self, after: int, most: int) -> list[Document]:
-        """Documents of the journal in order, waiting or not, after a seq. What has no body any more has a turn too."""
+        """Documents of the journal in order, waiting or not, after a seq; those whose body is gone too."""
         rows = self.journal.execute(
             "SELECT log.seq, kind, external_id, at, digest, bytes FROM log LEFT JOIN body USING (seq)"
             " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",

@@ -47,7 +47,7 @@ def person(
 
     with story.both_books(db, beside(db, delivery)) as books:
         search = way.Search(books.conn, packs, exact=exact)
-        search.run(handle)
+        search.run(_handle(handle))
         found = way.told(books, search)
         if out is not None:
             _write(out, found)
@@ -64,6 +64,11 @@ def person(
     if spool is not None:
         for path in way.files(spool, search):
             tell(f"A file in the spool holds it too: {path}", err=True)
+
+
+def _handle(given: str) -> str:
+    """`-`: the first line of standard input, since everybody on this machine can read a command line."""
+    return click.get_text_stream("stdin").readline().strip() if given == "-" else given
 
 
 def _write(out: Path, rows: "Iterable[dict[str, Any]]") -> None:
@@ -156,7 +161,7 @@ def _person(
 
     with story.both_books(db, delivery) as books:
         search = way.Search(books.conn, packs, exact=exact)
-        search.run(handle)
+        search.run(_handle(handle))
         _tell_handles(search, packs, books.conn)
     return sorted(search.found), [] if spool is None else way.files(spool, search)
 

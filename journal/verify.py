@@ -58,6 +58,7 @@ class Verdict:
     told: dict[str, Any]  # as `omneo-journal verify --json` prints it
     gone: dict[tuple[str, str, str], list[int]]  # bodies that went with a word: (kind, by, day) → how many, the first
     signed: int  # checkpoints among the entries that one of the keys has signed
+    covered: int = 0  # entries of the journal that such a signature covers
     shown: str = ""  # of a proof: what it is the proof of
 
 
@@ -83,7 +84,7 @@ def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequ
         _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first)))
     problems = ours.book.problems + theirs.book.problems
     first = {"ok": not problems, "entries": ours.book.seq, "head": ours.book.digest.hex()}
-    return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed)
+    return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed, roots.covered)
 
 
 def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:

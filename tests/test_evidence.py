@@ -96,6 +96,7 @@ def test_a_redaction_that_came_later_is_proven(tmp_path: Path) -> None:
         maker.time = maker.time.replace(day=maker.time.day + 1)
         maker.start()
     maker.redact()
+    maker.sign()
     pack = write(maker.case, tmp_path / "e.zip", day, day)
     assert b"redaction" in papers.unpack(pack)["later.jsonl"]
     found = judge([pack], (), maker.case.public)

@@ -20,14 +20,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from journal import evidence, log, proof
+from journal import checkpoint, evidence, log, proof
 from tests.tamper import papers
 from tests.tamper.deeds import IN_BOOKS, Deed
 from tests.tamper.judge import copy, judge
 from tests.tamper.shapes import Case, make, rich, rows
 
 BASES = 12  # journals that are tampered with, each many times, on copies
-PROOF = "a proof"
+PROOF, GROWTH = "a proof", "a proof of growth"
 
 
 @dataclass
@@ -63,6 +63,29 @@ def proven(case: Case, dice: random.Random, out: Path) -> Path | None:
     return out
 
 
+def grown(case: Case, dice: random.Random, out: Path) -> Path | None:
+    """The proof that the journal only grew since some checkpoint, if a signed one came later. Returns which."""
+    if not case.taken:
+        return None
+    earlier = dice.choice(case.taken)
+    with closing(log.open_book(case.journal, "journal", write=False)) as db:
+        try:
+            text, _ = proof.since(db, checkpoint.taken(earlier), None)
+        except log.NoSuch:
+            return None
+    out.write_text(text, "utf-8")
+    return earlier
+
+
+def signed(path: Path) -> bool:
+    """Does it hold a signature? An auditor whose key is on nothing has to be told so."""
+    if path.suffix == ".db":
+        return any(row[2] == "checkpoint" for row in rows(path))
+    if path.suffix == ".zip":
+        return any(b"\n\n" in raw for name, raw in papers.unpack(path).items() if name.startswith("checkpoints/"))
+    return True
+
+
 def untouched(tally: Tally, seed: int, root: Path) -> None:
     """One journal that nobody has touched: books, evidence, a proof."""
     dice = random.Random(seed)
@@ -70,8 +93,10 @@ def untouched(tally: Tally, seed: int, root: Path) -> None:
     things = [([case.journal, case.delivery], case.taken), ([packed(case, dice, root / "evidence.zip")], [])]
     if (paper := proven(case, dice, root / "a.tlog-proof")) is not None:
         things.append(([paper], []))
+    if (earlier := grown(case, dice, root / "growth.txt")) is not None:
+        things.append(([root / "growth.txt"], [earlier]))
     for paths, taken in things:
-        found = judge(paths, taken, case.public)
+        found = judge(paths, taken, case.public if signed(paths[0]) else "")
         if found.ours or found.theirs:
             tally.alarms.append(f"untouched {seed}, {paths[0].name}: {found.words}")
     tally.untouched += 1
@@ -102,6 +127,10 @@ def _paper(name: str, base: Case, dice: random.Random, place: Path) -> tuple[lis
     if name == PROOF:
         path = proven(base, dice, place / "a.tlog-proof")
         return ([path], papers.a_proof(path, dice)) if path else ([], None)
+    if name == GROWTH:
+        path = place / "growth.txt"
+        earlier = grown(base, dice, path)
+        return ([path], papers.growth(path, earlier, dice)) if earlier else ([], None)
     path = packed(base, dice, place / "evidence.zip")
     if name in papers.ON_FILES:
         return [path], papers.ON_FILES[name](path, dice)
@@ -117,7 +146,7 @@ def campaign(seed: int, cases: int, shapes: int, root: Path, tell: Callable[[str
     for number in range(shapes):
         untouched(tally, seed * 100_000 + number, root / f"untouched-{number}")
     bases: list[Case] = []
-    names = [*IN_BOOKS, *papers.DEEDS, *papers.ON_FILES, PROOF]
+    names = [*IN_BOOKS, *papers.DEEDS, *papers.ON_FILES, PROOF, GROWTH]
     done = tries = 0
     while done < cases and tries < 20 * cases + 100:
         if tries % max(1, cases // BASES) == 0:

@@ -355,6 +355,18 @@ def a_new_key(case: Case, dice: random.Random) -> Deed | None:
     return Deed({("journal", seq) for seq in signed}, key=True)
 
 
+def no_signature(case: Case, dice: random.Random) -> Deed | None:
+    """The same, with checkpoints that nobody signed: only who has the key misses a signature."""
+    entries = [list(row) for row in rows(case.journal)]
+    if not case.public or not any(row[2] == "checkpoint" for row in entries):
+        return None
+    case.delivery.unlink(missing_ok=True)
+    if forge(entries, dice, 0, len(entries)) is None:
+        return None
+    put(case.journal, rechain(entries))
+    return Deed({("journal", 0)}, key=True)
+
+
 def a_forged_resolution(case: Case, dice: random.Random) -> Deed | None:
     """An entry becomes a resolution that nobody made, and everything after it is computed anew."""
     taken = newest(case)
@@ -450,6 +462,7 @@ IN_BOOKS: dict[str, Do] = {
     "an edited resolution": an_edited_resolution,
     "the journal rewritten": a_rewritten_journal,
     "the journal rewritten and signed with another key": a_new_key,
+    "the journal rewritten, its signatures left out": no_signature,
     "a forged resolution, rewritten": a_forged_resolution,
     "the journal's end cut off": the_end_of_the_journal,
     "the delivery book's end cut off": the_end_of_the_delivery_book,
