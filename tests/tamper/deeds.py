@@ -161,10 +161,11 @@ COLUMN = {
 def a_column(case: Case, dice: random.Random) -> Deed | None:
     """One column of one entry, by SQL."""
     name, path = some_book(case, dice)
-    seq, column = dice.choice(rows(path))[0], dice.choice(list(COLUMN))
+    before = rows(path)
+    seq, column = dice.choice(before)[0], dice.choice(list(COLUMN))
     with opened(path) as db:
         db.execute(f"UPDATE log SET {column} = {COLUMN[column]} WHERE seq = ?", (seq,))
-    return Deed({(name, seq)})
+    return Deed({(name, seq)}) if rows(path) != before else None  # an invalid file was made an invalid one
 
 
 def a_type(case: Case, dice: random.Random) -> Deed | None:
