@@ -36,9 +36,9 @@ JOURNAL = {
     "exhibit": "chain checkpoint evidence log note proof roots tree verify walk",
     "standalone": "",
     "story": "document known log",
-    "packed": "chain log",
-    "archive": "chain log packed story",
-    "redact": "archive log packed story",
+    "packed": "chain log note",
+    "archive": "chain checkpoint log note packed story",
+    "redact": "archive checkpoint log note packed story",
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
@@ -54,8 +54,8 @@ JOURNAL = {
     "report_page": "day pictures report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
-    "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
+    "cli_keep": "archive backup checkpoint cli_proof command log person redact rejected restore story",
     "cli": "check cli_keep cli_report cli_proof command ingest log rejected say schemas spool story words",
 }
 FORWARDER = {
