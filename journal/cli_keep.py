@@ -1,6 +1,7 @@
 """The commands of `omneo-journal` about keeping and letting go: persons, redactions, packs, backups."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def person(
 
 def _handle(given: str) -> str:
     """`-`: the first line of standard input, since everybody on this machine can read a command line."""
-    return click.get_text_stream("stdin").readline().strip() if given == "-" else given
+    return sys.stdin.readline().strip() if given == "-" else given
 
 
 def _write(out: Path, rows: "Iterable[dict[str, Any]]") -> None:

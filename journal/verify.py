@@ -48,7 +48,7 @@ class File:
 
     path: Path
     book: Book
-    broken: bool = False  # it can't be read to its end, which has been said
+    broken: bool = False  # it can't be read to its end, or has no entries to be read, which has been said
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequ
     return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed, roots.covered)
 
 
-def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:
+def _reading(file: File, act: Callable[[sqlite3.Connection], object]) -> None:
     """Do something with a book, open; what keeps it from being read is a finding, or NotNow."""
     if file.broken:
         return
@@ -95,8 +95,7 @@ def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:
     try:
         with closing(log.open_book(file.path, book.name, write=False)) as db:
             db.text_factory = _text
-            act(db)
-        file.broken = False
+            file.broken = act(db) is False
     except log.Damaged as damage:
         book.found(0, str(damage))
     except sqlite3.OperationalError as error:
@@ -123,11 +122,11 @@ def _text(raw: bytes) -> str:
         return Garbled(f"\udcff{raw!r}")  # half a character, so that it is nobody's text
 
 
-def _walk(file: File, db: sqlite3.Connection) -> None:
-    """Every entry, from the first to the last."""
+def _walk(file: File, db: sqlite3.Connection) -> bool:
+    """Every entry, from the first to the last. False: there are no tables that could be walked."""
     book = file.book
     if not _schema(book, db):
-        return
+        return False
     sound, last = not book.problems, BEFORE_ALL
     for piece in _pieces(db):
         low, bodies = book.seq, book.bodies
@@ -149,6 +148,7 @@ def _walk(file: File, db: sqlite3.Connection) -> None:
     if book.seq == 0:
         book.found(0, "there is no entry in it")
     _strays(book, db, "seq > ?", (last,))
+    return True
 
 
 def _strays(book: Book, db: sqlite3.Connection, where: str, limits: tuple[Any, ...]) -> None:

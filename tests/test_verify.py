@@ -413,3 +413,15 @@ def test_a_copy_of_a_book_elsewhere_is_verified_too(shop: Shop, tmp_path: Path) 
     shutil.copy(shop.db, copy)
     copy.chmod(0o400)
     assert verify(copy, tmp_path / "none")["ok"]
+
+
+def test_a_book_that_could_not_be_walked_is_asked_no_more(pair: Shop) -> None:
+    with closing(log.open_book(pair.db, "journal", write=True)) as db:
+        with closing(log.open_book(pair.delivery, "delivery", write=False)) as delivery:
+            entries, head = log.head(delivery)
+        other = {"entries": entries, "head": head.hex()}
+        log.append(db, [Entry("vouched", facts={"other_book": other})])
+    assert verify(pair.db, pair.delivery)["ok"]
+    with closing(sqlite3.connect(pair.delivery)) as delivery:
+        delivery.execute("DROP TABLE body")
+    assert {(each["book"], each["seq"]) for each in verify(pair.db, pair.delivery)["problems"]} == {("delivery", 0)}
