@@ -188,8 +188,11 @@ def verify(
     elif db is not None:
         found = walk.examine(db, beside(db, delivery), trusted, kept)
         for path in packs:
-            found.told["problems"] += archive.check(db, path)
+            found.told["problems"] += archive.check(db, path, trusted)
         found.told["ok"] = not found.told["problems"]
+        if trusted and packs and not as_json:
+            signed = sum(archive.is_signed(path, trusted) for path in packs)
+            tell(f"Packs with a good signature: {signed} of {len(packs)}")
     else:
         raise click.UsageError("Missing option '--db' (or '--evidence').")
     if as_json:
