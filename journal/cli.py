@@ -86,10 +86,12 @@ def ingest(
     once: bool,
 ) -> None:
     """Take files from the spool into the journal until stopped."""
+    import os
     import signal
     import threading
 
     from journal import ingest as way
+    from journal.notify import Pulse
     from journal.say import speak
     from journal.spool import Spool
 
@@ -113,7 +115,7 @@ def ingest(
             return
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep)
+        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep, pulse=Pulse(os.environ))
 
 
 @cli.command()

@@ -17,6 +17,7 @@ JOURNAL = {
     "chain": "",
     "book": "",
     "say": "",
+    "notify": "",
     "strict": "",
     "totals": "",
     "rejected": "",
@@ -42,7 +43,7 @@ JOURNAL = {
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
-    "ingest": "check document known log rejected say spool",
+    "ingest": "check document known log notify rejected say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
@@ -56,7 +57,7 @@ JOURNAL = {
     "cli_report": "browse command day export log report report_page report_text story",
     "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
-    "cli": "check cli_keep cli_report cli_proof command ingest log rejected say schemas spool story words",
+    "cli": "check cli_keep cli_report cli_proof command ingest log notify rejected say schemas spool story words",
 }
 FORWARDER = {
     "outcome": "",
@@ -77,7 +78,7 @@ FORWARDER = {
     "lookup": "errand known link omneo outcome journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
     "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
-    " journal.log journal.say",
+    " journal.log journal.notify journal.say",
     "patience": "outcome replay journal.log",
     "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
     "plan": "books by_customer errand known lane outcome window journal.log",
@@ -89,7 +90,7 @@ FORWARDER = {
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
     "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
-    " journal.command journal.log journal.rejected journal.say",
+    " journal.command journal.log journal.notify journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
@@ -115,7 +116,7 @@ LIBRARIES = {
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "journal.browse forwarder.doctor forwarder.sandbox",
+    "socket": "journal.browse journal.notify forwarder.doctor forwarder.sandbox",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
