@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from urllib.parse import quote
@@ -181,6 +181,7 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         raise Unusable(f"{lock} can't be written by this user; run {program} as the user that owns it.") from None
     except OSError as error:
         raise system_failed(error, lock) from error
+    belong(lock)
     try:
         flock(handle, LOCK_EX | LOCK_NB)
     except BlockingIOError:
@@ -190,6 +191,13 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def belong(path: Path) -> None:
+    """A new file belongs to whom its directory belongs to: what root makes, the programs have to be able to write."""
+    with suppress(PermissionError):
+        place = path.parent.stat()
+        os.chown(path, place.st_uid, place.st_gid)
 
 
 def sync_directory(path: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 SAID_EVERY_S = 1.0  # systemd waits for minutes: a loop that turns a thousand times a second need not tell each turn
 SEND_S = 1.0  # a supervisor that doesn't listen holds up nobody
-REST_S = 10.0  # a long pause of the loop's own is told so often
+REST_S = 10.0  # a long pause of the loop's own is told so often, or oftener if the unit asks for it
 
 
 class Pulse:
@@ -25,6 +25,7 @@ class Pulse:
         address = given.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._patience_s = int(given.get("WATCHDOG_USEC", "0")) / 1_000_000
+        self._rest_s = min(REST_S, self._patience_s / 4) if self._patience_s else REST_S
         self._said_at = -SAID_EVERY_S
 
     def ready(self, silent_s: float = 0.0) -> None:
@@ -43,7 +44,7 @@ class Pulse:
         """A pause that the loop makes by itself; ends at once when the program is to stop."""
         until = time.monotonic() + seconds
         self.beat()
-        while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, REST_S)):
+        while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, self._rest_s)):
             self.beat()
 
     def stopping(self) -> None:

@@ -95,6 +95,13 @@ def test_the_watchdog_gets_patience_only_if_a_request_may_take_longer(systemd: S
     assert systemd.listen() == ["READY=1", "READY=1", "WATCHDOG_USEC=90000000"]
 
 
+def test_a_pause_is_told_as_often_as_the_unit_asks_for(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "REST_S", 10.0)
+    stop = threading.Event()
+    Pulse(systemd.environment | {"WATCHDOG_USEC": "400000"}).rest(stop, 0.5)
+    assert systemd.beats() >= 4
+
+
 def test_a_fast_loop_tells_once_a_second(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "SAID_EVERY_S", 60.0)
     pulse = Pulse(systemd.environment)
