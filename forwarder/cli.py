@@ -73,6 +73,7 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     from forwarder.link import Credentials, Link, check_url
     from forwarder.replay import Replay
     from forwarder.wire import Wire
+    from journal import migrate
     from journal.notify import Pulse
     from journal.say import speak
 
@@ -81,9 +82,12 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     log.open_book(db, "journal", write=False).close()
     if delivery.exists():  # before a lock file is put beside what may be no book at all
         log.open_book(delivery, "delivery", write=False).close()
+    say = speak("omneo-forwarder")
     with log.only_instance(delivery, "omneo-forwarder run"):
         if not delivery.exists():
             pair.create_delivery(db, delivery)
+        elif (kept := migrate.forward(delivery, "delivery")) is not None:
+            say("migrated", kept=str(kept))
         books = pair.Books(db, delivery)
         books.opened()
         lanes = lanes_of(options["ordering"], options["lanes"])
@@ -98,7 +102,7 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
         policy = policy_of(options)
         try:
-            yield Replay(books, link, policy, speak("omneo-forwarder"), pulse=pulse, lanes=lanes)
+            yield Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
         finally:
             wire.close()
             books.close()
