@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint oldest machine bench bench-slice campaign campaign-slice tamper lock clean
+.PHONY: demo test lint units deb boot boot-slice oldest machine bench bench-slice campaign campaign-slice tamper lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -16,6 +16,23 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What systemd says of the units, and how exposed each is; says SKIPPED without systemd-analyze (ARGS=--strict: fails).
+units: $(VENV)/installed
+	$(BIN)/python tests/units.py $(ARGS)
+
+# A package for this machine's architecture and Debian, in dist/deb.
+deb: $(VENV)/installed
+	@$(BIN)/python systemd/deb/build.py dist/deb $(ARGS)
+
+# That package, installed and tried on a throw-away machine with systemd as PID 1 (root, systemd-container); says SKIPPED
+# where one can't be booted (ARGS=--strict: fails).
+boot: deb
+	$(BIN)/python -m tests.boot $(ARGS)
+
+# Half a minute: installation, what the sandbox refuses, kills, a stuck loop.
+boot-slice: deb
+	$(BIN)/python -m tests.boot --slice $(ARGS)
 
 # The tests that touch a book, on Debian 11's SQLite 3.34.1; says SKIPPED where it can't be had (ARGS=--strict: fails).
 oldest: $(VENV)/installed

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from forwarder.replay import Replay
 
+SILENT = 3  # times --timeout: a request, and what the name server and the disk take beside it
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="omneo-journal", message="%(prog)s %(version)s")
@@ -51,6 +53,7 @@ def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
     with forwarding(db, beside(db, delivery), stop, options) as running:
         if not once:
             running.say("ready", head=log.head(running.books.journal)[0])
+            running.pulse.ready(SILENT * options["timeout"])
             with patience.watch(db, wake):
                 (side_by_side.run_until if running.lanes else patience.run_until)(running, stop, wake)
             running.say("stopped", head=log.head(running.books.delivery)[0])
@@ -70,6 +73,8 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     from forwarder.link import Credentials, Link, check_url
     from forwarder.replay import Replay
     from forwarder.wire import Wire
+    from journal import migrate
+    from journal.notify import Pulse
     from journal.say import speak
 
     url = check_url(options["url"])
@@ -77,23 +82,27 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     log.open_book(db, "journal", write=False).close()
     if delivery.exists():  # before a lock file is put beside what may be no book at all
         log.open_book(delivery, "delivery", write=False).close()
+    say = speak("omneo-forwarder")
     with log.only_instance(delivery, "omneo-forwarder run"):
         if not delivery.exists():
             pair.create_delivery(db, delivery)
+        elif (kept := migrate.forward(delivery, "delivery")) is not None:
+            say("migrated", kept=str(kept))
         books = pair.Books(db, delivery)
         books.opened()
         lanes = lanes_of(options["ordering"], options["lanes"])
-        wire = Wire(options["timeout"], lanes or 1)
+        pulse = Pulse(os.environ)
+        wire = Wire(options["timeout"], lanes or 1, over=pulse.beat)
 
         def rest(seconds: float) -> None:
             if not lanes:  # side by side, the books belong to the thread that keeps them
                 books.flush()
-            stop.wait(seconds)
+            pulse.rest(stop, seconds)
 
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
         policy = policy_of(options)
         try:
-            yield Replay(books, link, policy, speak("omneo-forwarder"), lanes=lanes)
+            yield Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
         finally:
             wire.close()
             books.close()

@@ -55,9 +55,11 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
     while True:
         wake.clear()
         if stop.is_set():
+            run.pulse.stopping()
             return
         try:
             result = step_with_patience(step_unless, stop, run)
+            run.pulse.beat()
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
                 wake.wait(IDLE_S)
@@ -66,7 +68,7 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
             if str(reason) != told:
                 run.say("not_now", reason=str(reason))
             told = str(reason)
-            stop.wait(1.0)
+            run.pulse.rest(stop, 1.0)
 
 
 def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
@@ -114,7 +116,7 @@ def readable(run: Replay) -> Iterator[None]:
 def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
     """Wait; but first put on disk what was recorded."""
     run.books.flush()
-    stop.wait(seconds)
+    run.pulse.rest(stop, seconds)
 
 
 def back_off(state: tenacity.RetryCallState) -> float:

@@ -5,8 +5,7 @@ Nothing is resent blindly: what may have reached Omneo is looked up first. That 
 and after a start everything up to where the last turn let documents leave. Starting up is the first step: whatever a
 power cut interrupted is simply not settled yet.
 
-`step` takes one document at a time. `side_by_side` does the same with many: what is decided and written before and
-after a conversation stays with one thread, only `converse` runs in the others.
+`side_by_side` does the same with many at a time: only `converse` runs in other threads.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from forwarder.link import Link
 from forwarder.lookup import Talk
 from forwarder.outcome import Answer, Outcome
 from journal.log import Clock, Entry, utc_now
+from journal.notify import Pulse
 from journal.say import Say
 
 __all__ = ["Policy", "Replay", "step"]
@@ -40,6 +40,7 @@ class Replay:
     say: Say
     now: Clock = utc_now
     memory: Memory = field(default_factory=Memory)
+    pulse: Pulse = field(default_factory=Pulse)
     lanes: int = 0  # 0: strict, one at a time; else so many side by side, in order for each customer
     lane: Strict | ByCustomer = field(init=False)
     line: Line = field(init=False)
@@ -84,9 +85,8 @@ def step(run: Replay) -> Outcome | None:
 
 def probe(run: Replay, errand: Errand) -> Outcome | None:
     """
-    While the line is failing, ask something harmless before anything leaves that could do harm.
-
-    So a redemption that waits for the line has provably not left, and can still be cancelled with its reversal.
+    While the line is failing, ask something harmless before anything leaves that could do harm: a redemption that
+    waits for the line has then provably not left, and can still be cancelled with its reversal.
     """
     if not errand.intent or errand.look_first or not run.line.failing:
         return None

@@ -2,8 +2,7 @@
 Many lanes at once. One thread keeps the books and decides; the others only talk to Omneo.
 
 The same steps as in `replay.step`, with the conversation handed to a pool: what must be on disk before a document
-leaves is on disk before the pool gets it, and what came back is recorded as it comes. While the line fails, one lane
-tries it for all.
+leaves is there before the pool gets it; what came back is recorded as it comes. While the line fails, one lane tries.
 """
 
 import threading
@@ -81,11 +80,14 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
                 if not turn(lanes) and not stop.is_set():
                     wake.wait(pause_s(lanes))
                 told = ""
+                if not lanes.flights:  # of what is on its way the answers tell: a lane that hangs is no progress
+                    run.pulse.beat()
             except NotNow as reason:  # what was recorded is still in hand
                 if str(reason) != told:
                     run.say("not_now", reason=str(reason))
                 told = str(reason)
-                stop.wait(1.0)
+                run.pulse.rest(stop, 1.0)
+        run.pulse.stopping()
         finish(lanes)
 
 

@@ -10,7 +10,7 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpcore
@@ -88,8 +88,10 @@ class _Backend(httpcore.NetworkBackend):
 class Wire(httpx.BaseTransport):
     """Keep-alive connections to one host, one for each lane. TLS is verified against the system's authorities."""
 
-    def __init__(self, timeout_s: float, connections: int = 1) -> None:
+    def __init__(self, timeout_s: float, connections: int = 1, over: Callable[[], object] = lambda: None) -> None:
+        """`over` is called after each request, however it ended."""
         self._timeout_s = timeout_s
+        self._over = over
         self._left = Deadline()
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(),
@@ -101,6 +103,12 @@ class Wire(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send, and read the whole answer. Raises httpx.TransportError: see `outcome.NOT_LEFT` for what each means."""
+        try:
+            return self._ask(request)
+        finally:
+            self._over()
+
+    def _ask(self, request: httpx.Request) -> httpx.Response:
         self._left.at = time.monotonic() + self._timeout_s
         with _as_httpx(request):
             answer = self._pool.handle_request(

@@ -10,13 +10,13 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from urllib.parse import quote
 
 SQLITE_OLDEST = (3, 34, 1)  # Debian 11, RHEL 9; tested by `make oldest`
-FORMAT = 1  # user_version of both books
+FORMAT = 2  # user_version of both books; what led here is in migrate.py
 APPLICATION_ID = {"journal": 0x4F4D4A31, "delivery": 0x4F4D4431}  # "OMJ1", "OMD1"
 PAGE_BYTES = 16384  # a 2 KB body on 4 KiB pages wastes half the file
 HEADER_BYTES = 100  # of any SQLite file
@@ -39,8 +39,12 @@ class NoSuch(Exception):  # noqa: N818
     """What was asked for by name isn't in the books (exit 1)."""
 
 
-def open_book(path: Path, book: str, *, write: bool) -> sqlite3.Connection:
-    """Open a book that is there. Raises Unusable with what to do, NotNow if it can't be read this moment."""
+def open_book(path: Path, book: str, *, write: bool, older: bool = False) -> sqlite3.Connection:
+    """
+    Open a book that is there. Raises Unusable with what to do, NotNow if it can't be read this moment.
+
+    `older`: to write to it even though an earlier version wrote it, which is for migrate.py alone.
+    """
     check_sqlite()
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
@@ -52,23 +56,23 @@ def open_book(path: Path, book: str, *, write: bool) -> sqlite3.Connection:
     if not regular:
         raise Unusable(f"{path} is not a file. Give the {_called(book)} with {_option(book)}.")
     try:
-        return _open(path, book, write=write)
+        return _open(path, book, write=write, older=older)
     except sqlite3.OperationalError as error:
         if write or not _left_hot(error, path):
             raise reading_failed(error, path) from error
     try:  # What a killed writer left half done is undone by SQLite itself, as soon as somebody opens who may write.
-        _open(path, book, write=True).close()
+        _open(path, book, write=True, older=True).close()
         return _open(path, book, write=False)
     except sqlite3.OperationalError as error:
         raise reading_failed(error, path) from error
 
 
-def _open(path: Path, book: str, *, write: bool) -> sqlite3.Connection:
+def _open(path: Path, book: str, *, write: bool, older: bool = False) -> sqlite3.Connection:
     """Open, look whether it is ours, and set up a connection that writes."""
     db = sqlite3.connect(uri(path, "rw" if write else "ro"), uri=True, isolation_level=None)
     try:
         db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        _recognise(db, path, book)
+        _recognise(db, path, book, oldest=1 if older or not write else FORMAT)
         if write:
             _check_writable(path)
             set_up(db)
@@ -84,8 +88,8 @@ def _open(path: Path, book: str, *, write: bool) -> sqlite3.Connection:
     return db
 
 
-def _recognise(db: sqlite3.Connection, path: Path, book: str) -> None:
-    """Is it a book of ours, and of a format that we know?"""
+def _recognise(db: sqlite3.Connection, path: Path, book: str, oldest: int) -> None:
+    """Is it a book of ours, and of a format that will do?"""
     identity = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if path.stat().st_size == 0:
@@ -96,6 +100,11 @@ def _recognise(db: sqlite3.Connection, path: Path, book: str) -> None:
         raise Unusable(f"{path} is not a {_called(book)}. Give the right file with {_option(book)}.")
     if version > FORMAT:
         raise Unusable(f"{path} was written by a newer version of this program; install that version or a later one.")
+    if version < 1:
+        raise Damaged(f"{path} has no format that a {_called(book)} ever had: restore it from a backup.")
+    if version < oldest:
+        program = "omneo-journal ingest" if book == "journal" else "omneo-forwarder run"
+        raise NotNow(f"{path} is of an earlier version; start {program} first, which brings it to this one's form.")
 
 
 def _check_writable(path: Path) -> None:
@@ -181,6 +190,7 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         raise Unusable(f"{lock} can't be written by this user; run {program} as the user that owns it.") from None
     except OSError as error:
         raise system_failed(error, lock) from error
+    belong(lock)
     try:
         flock(handle, LOCK_EX | LOCK_NB)
     except BlockingIOError:
@@ -190,6 +200,13 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def belong(path: Path) -> None:
+    """A new file belongs to whom its directory belongs to: what root makes, the programs have to be able to write."""
+    with suppress(PermissionError):
+        place = path.parent.stat()
+        os.chown(path, place.st_uid, place.st_gid)
 
 
 def sync_directory(path: Path) -> None:

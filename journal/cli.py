@@ -86,10 +86,13 @@ def ingest(
     once: bool,
 ) -> None:
     """Take files from the spool into the journal until stopped."""
+    import os
     import signal
     import threading
 
     from journal import ingest as way
+    from journal import migrate
+    from journal.notify import Pulse
     from journal.say import speak
     from journal.spool import Spool
 
@@ -98,14 +101,17 @@ def ingest(
     say = speak("omneo-journal")
     stop, wake = threading.Event(), threading.Event()
     files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
-    book = log.open_book(db, "journal", write=True)
-    keep = cli_proof.keeper(book, key, checkpoint_every, lambda: way.head_of(beside(db, delivery), say), say)
+    log.open_book(db, "journal", write=False).close()  # before a lock file is put beside what may be no book at all
 
     def end(*_: object) -> None:
         stop.set()
         wake.set()
 
     with log.only_instance(db, "omneo-journal ingest"):
+        if (kept := migrate.forward(db, "journal")) is not None:
+            say("migrated", kept=str(kept))
+        book = log.open_book(db, "journal", write=True)
+        keep = cli_proof.keeper(book, key, checkpoint_every, lambda: way.head_of(beside(db, delivery), say), say)
         if once:
             way.opened(book, beside(db, delivery), say=say)
             if not way.once(files, book, say=say, keep=keep):
@@ -113,7 +119,7 @@ def ingest(
             return
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep)
+        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep, pulse=Pulse(os.environ))
 
 
 @cli.command()

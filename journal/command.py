@@ -106,8 +106,14 @@ def program(group: click.Group) -> NoReturn:
     os.umask(os.umask(0o027) | 0o027)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    name = Path(sys.argv[0]).name
+    variable = f"_{name.upper().replace('-', '_')}_COMPLETE"
+    if asked := os.environ.get(variable):  # by the shell, when somebody presses the tab key
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(group, {}, name, variable, asked))
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
-        with group.make_context(Path(sys.argv[0]).name, sys.argv[1:]) as context:
+        with group.make_context(name, sys.argv[1:]) as context:
             group.invoke(context)
         sys.exit(0)
     except click.exceptions.Exit as end:

@@ -26,6 +26,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from journal import check, document, known, log
+from journal.notify import Pulse
 from journal.rejected import REJECTED
 from journal.say import Say
 from journal.spool import Contents, Spool
@@ -66,9 +67,9 @@ def head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
         return None
 
 
-def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now) -> Swept:
+def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now, pulse: Pulse | None = None) -> Swept:
     """Take everything that is due. Raises log.NotNow when the journal can't be written now: the files stay."""
-    swept = Swept()
+    swept, pulse = Swept(), pulse or Pulse()
     for batch in spool.batches(spool.ready(), time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
@@ -78,6 +79,7 @@ def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_no
             swept.taken += verdict.fate == "accept"
             swept.repeated += verdict.fate == "repeat" and gone
             swept.rejected += verdict.fate == "reject" and gone
+        pulse.beat()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
     return swept
@@ -150,22 +152,26 @@ def run(
     *,
     say: Say,
     keep: Keep = _nothing,
+    pulse: Pulse | None = None,
 ) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `keep` makes due checkpoints."""
-    patient = Patience(say)
+    patient, pulse = Patience(say), pulse or Pulse()
     # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
     while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
         stop.wait(RESCAN_S)
     with watch(spool.root, wake, say) as look_at_the_root:
         say("ready")
+        pulse.ready()
         while not stop.is_set():
             wake.clear()
             patient.with_(keep)  # first, so that a day is closed before the next one's sales
-            patient.with_(lambda: sweep(spool, db, say=say))
+            patient.with_(lambda: sweep(spool, db, say=say, pulse=pulse))
             look_at_the_root()
+            pulse.beat()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
+        pulse.stopping()
     say("stopped")
 
 

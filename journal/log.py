@@ -27,6 +27,7 @@ from journal.book import (
     NoSuch,
     NotNow,
     Unusable,
+    belong,
     check_sqlite,
     only_instance,
     open_book,
@@ -46,6 +47,7 @@ __all__ = [
     "Unusable",
     "append",
     "as_json",
+    "belong",
     "boot_facts",
     "copy",
     "create",
@@ -125,6 +127,7 @@ def create(path: Path, book: str, facts: Mapping[str, Any], now: Clock = utc_now
         with closing(sqlite3.connect(draft, isolation_level=None)) as db:
             _lay_out(db, book, {"book": book, "format": FORMAT, **facts}, now)
         draft.chmod(0o640 & ~_umask())
+        belong(draft)
         os.link(draft, path)
         sync_directory(path.parent)
     except FileExistsError as error:

@@ -8,7 +8,7 @@ program starts, so that a power cut leaves nothing half restored, and the same c
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
@@ -107,9 +107,7 @@ def _draft(source: Path, book: str, draft: Path) -> Head:
     with closing(log.open_book(source, book, write=False)) as db:
         head = log.head(db)
     copy(source, book, draft, head)
-    with suppress(PermissionError):  # whoever runs this, the programs have to be able to write their books
-        place = draft.parent.stat()
-        os.chown(draft, place.st_uid, place.st_gid)
+    log.belong(draft)
     return head
 
 

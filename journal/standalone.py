@@ -24,7 +24,12 @@ from typing import Any
 COLUMNS = ("seq", "at", "kind", "about", "external_id", "facts", "body_hash", "digest")
 DOCUMENTS = ("sale", "redemption", "reversal", "return", "invalid")
 BOOKS = {"journal": 0x4F4D4A31, "delivery": 0x4F4D4431}  # application_id
-RULES = "0c5d40bf0966093e3a2fdd1c2aa2c902f75fe28af706ae508d8e38ff3ffb3409"  # SHA-256 of tables, triggers and indexes
+# SHA-256 of tables, triggers and indexes, as they are now and as the first form had them before.
+RULES = (
+    "0c5d40bf0966093e3a2fdd1c2aa2c902f75fe28af706ae508d8e38ff3ffb3409",
+    "ee06fa3a950b5d71826e0d45a270790a34cae07fd8d1134b40dc23ddeb11ad76",
+    "5c8df8631c01f2495b44b7aaff1c432cabf932f95008945cc8dfeb2fd3647e74",
+)
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
 ENTRIES = (
     "SELECT log.seq, at, kind, about, external_id, facts, body_hash, digest, salt, bytes FROM log NOT INDEXED"
@@ -346,14 +351,13 @@ def file(path: Path, book: Book) -> Book:
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         db.text_factory = text
-        if (db.execute("PRAGMA application_id").fetchone()[0], db.execute("PRAGMA user_version").fetchone()[0]) != (
-            BOOKS[book.name],
-            1,
-        ):
+        number = db.execute("PRAGMA application_id").fetchone()[0]
+        form = db.execute("PRAGMA user_version").fetchone()[0]
+        if number != BOOKS[book.name] or form not in (1, 2):
             book.found(0, "this is no such book")
             return book
         schema = sorted(db.execute(SCHEMA), key=str)
-        if sha(repr(schema).encode()).hex() != RULES:
+        if sha(repr(schema).encode()).hex() not in RULES[: 3 if form == 1 else 1]:
             book.found(0, "its tables, triggers and indexes are not those of such a book")
         if {("table", "log"), ("table", "body")} - {row[:2] for row in schema}:
             return book

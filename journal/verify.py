@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal import log
+from journal import log, migrate
 from journal.checkpoint import Taken
 from journal.note import Key
 from journal.roots import Roots
@@ -163,7 +163,11 @@ def _schema(book: Book, db: sqlite3.Connection) -> bool:
         log.lay_tables(ideal)
         ours = set(ideal.execute(SCHEMA))
     theirs = set(db.execute(SCHEMA))
+    may_lack = migrate.MAY_LACK.get(db.execute("PRAGMA user_version").fetchone()[0], set())
+    there = {name for _, name, *_ in theirs}
     for kind, name, *_ in sorted(ours - theirs, key=str):
+        if name in may_lack - there:
+            continue
         book.found(0, f"the {kind} {name} is missing or altered")
     for kind, name, *_ in sorted(theirs - ours, key=str):
         book.found(0, f"the {kind} {name} does not belong here as it is")

@@ -355,3 +355,13 @@ def test_the_lock_of_a_killed_instance_is_free(shop: Shop) -> None:
         assert shop.run("ingest", "--once").returncode == 75
         first.kill()
     wait_until(lambda: shop.run("ingest", "--once").returncode == 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_creates_belongs_to_whom_the_directory_belongs_to(tmp_path: Path) -> None:
+    (place := tmp_path / "books").mkdir()
+    os.chown(place, 4711, 4712)
+    log.create(place / "journal.db", "journal", {})
+    with log.only_instance(place / "journal.db", "a test"):
+        owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in place.iterdir()}
+    assert owners == {"journal.db": (4711, 4712), "journal.db.lock": (4711, 4712)}
