@@ -115,7 +115,7 @@ LIBRARIES = {
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "journal.browse forwarder.doctor forwarder.sandbox",
+    "socket": "journal.browse forwarder.doctor forwarder.wire forwarder.sandbox",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
