@@ -29,17 +29,12 @@ def blind() -> None:
 
 def gullible() -> None:
     """Takes any 2xx for a delivery."""
-    from forwarder import omneo, outcome, replay
+    from forwarder import omneo, outcome
 
-    def deliver_sale(run: Any, document: Any) -> Any:
-        answer = run.link.ask(omneo.sale(document.content, run.policy.system))
-        if answer.status is not None and 200 <= answer.status < 300:
-            return outcome.Outcome("delivered", facts={"omneo_id": answer.data.get("id")})
-        if outcome.meaning(answer) == "no":
-            return replay.refused(run, document, answer, run.now())
-        return outcome.otherwise(answer)
-
-    replay.deliver_sale = deliver_sale
+    meaning = outcome.meaning
+    outcome.meaning = lambda answer: "yes" if answer.status in range(200, 300) else meaning(answer)
+    omneo.echoes = lambda *_: True
+    omneo.id_of = lambda row: row.get("id", 0)
 
 
 def hasty() -> None:
@@ -156,6 +151,62 @@ def hurry() -> None:
     patience.back_off = lambda state: back_off(state) / 10
 
 
+def watched() -> None:
+    """No bug: writes down how long the longest request took, in the file that FAULTS_WATCH names."""
+    import os
+    from pathlib import Path
+
+    from forwarder.wire import Wire
+
+    send, longest, file = Wire.handle_request, 0.0, Path(os.environ["FAULTS_WATCH"])
+
+    def timed(self: Any, request: Any) -> Any:
+        nonlocal longest
+        began = time.monotonic()
+        try:
+            return send(self, request)
+        finally:
+            took = time.monotonic() - began
+            if took > longest:
+                longest = took
+                file.write_text(f"{took:.3f}")
+
+    Wire.handle_request = timed
+
+
+# Bugs of a bad line, which only the line means looks for.
+
+
+def unbounded() -> None:
+    """A time-out for each read, none for the whole of a request."""
+    from forwarder.wire import Deadline
+
+    Deadline.or_raise = lambda *_: 1.0
+
+
+def glutton() -> None:
+    """Reads as much of an answer as comes."""
+    from forwarder import wire
+
+    wire.ANSWER_BYTES = 2**60
+
+
+def unpacks() -> None:
+    """Decodes what is encoded, however large it gets."""
+    from forwarder import wire
+
+    wire._undecoded = lambda headers: headers
+
+
+def trusting() -> None:
+    """Any certificate will do."""
+    import ssl
+
+    from forwarder import wire
+
+    wire.ssl = SimpleNamespace(create_default_context=ssl._create_unverified_context)
+
+
 FOUND_BY: dict[Callable[[], None], str] = {
     blind: "asked before a resend",
     gullible: "each sale once",
@@ -170,7 +221,8 @@ FOUND_BY: dict[Callable[[], None], str] = {
     soft: "refusals",
 }
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
-CHANGES = {change.__name__: change for change in (*FOUND_BY, hurry)}
+ELSEWHERE = (unbounded, glutton, unpacks, trusting)
+CHANGES = {change.__name__: change for change in (*FOUND_BY, hurry, watched, *ELSEWHERE)}
 
 
 def main() -> None:
