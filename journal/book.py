@@ -192,6 +192,14 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         os.close(handle)
 
 
+def make_directory(path: Path) -> None:
+    """A directory that is there after a power cut too, whatever is then put into it; and those above it."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True, mode=0o750)
+        sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Make a directory's entries durable (a new or renamed file isn't, until this)."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
