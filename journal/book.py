@@ -10,8 +10,9 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -187,9 +188,17 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         os.close(handle)
         raise NotNow(f"Another {program} already works on {path}; stop it first.") from None
     try:
+        clear_drafts(path)
         yield
     finally:
         os.close(handle)
+
+
+def clear_drafts(path: Path) -> None:
+    """What a creation of this book left behind when the power went: the book is there, or it will be made anew."""
+    with suppress(OSError):
+        for draft in path.parent.glob(f".{escape(path.name)}.*.new*"):
+            draft.unlink()
 
 
 def make_directory(path: Path) -> None:

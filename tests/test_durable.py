@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tills import Shop
 
-from journal import rejected
-from journal.book import make_directory
+from journal import log, rejected
+from journal.book import make_directory, only_instance
 
 
 @pytest.fixture
@@ -47,3 +47,15 @@ def test_a_new_directory_is_on_disk_with_those_above_it(tmp_path: Path, done: li
     make_directory(tmp_path / "shop" / "packs")
     assert done == []
 
+
+@pytest.mark.parametrize("name", ["journal.db", "delivery [2].db"])
+def test_what_a_cut_creation_left_goes_at_the_next_start(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    log.create(path, "journal", {})
+    remains = [tmp_path / f".{name}.{end}" for end in ("123.new", "123.new-journal")]
+    others = [tmp_path / each for each in (".other.db.123.new", f".{name}", f"{name}-journal.new")]
+    for each in remains + others:
+        each.write_bytes(b"half")
+    with only_instance(path, "a test"):
+        assert [each.exists() for each in remains] == [False, False]
+    assert all(each.exists() for each in (path, *others))
