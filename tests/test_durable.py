@@ -19,8 +19,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(what: Any, *more: Any, **options: Any) -> Any:
-            path = os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else os.fspath(what)
-            happened.append(f"{name} {os.path.basename(path)}")
+            path = Path(f"/proc/self/fd/{what}").readlink() if isinstance(what, int) else Path(what)
+            happened.append(f"{name} {path.name}")
             return real(what, *more, **options)
 
         return call
