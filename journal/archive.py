@@ -43,7 +43,7 @@ def archive(
 ) -> Iterator[dict[str, Any]]:
     """Move bodies of what was settled and came before a moment into packs in `out`. Yields what each pack is."""
     with closing(log.open_book(journal, "journal", write=True)) as db, keeping(journal):
-        out.mkdir(parents=True, exist_ok=True, mode=0o750)
+        log.make_directory(out)
         for remains in out.glob(".journal-*.zip.new"):  # of a run that was killed
             remains.unlink()
         if (unfinished := _unfinished(db, out)) is not None:

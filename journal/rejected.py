@@ -7,6 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from journal.book import make_directory, sync_directory
+
 REJECTED = "rejected"
 NAME_MAX = 255  # bytes of a file name on every file system we know
 WORDS = ".error.json"
@@ -16,7 +18,7 @@ def write_words(spool: Path, path: str, error: dict[str, Any]) -> tuple[Path, Pa
     """Write the words about a file that is to be moved here. Returns where the file goes, and where the words are."""
     directory, name = os.path.split(path)
     target = spool / REJECTED / directory
-    target.mkdir(parents=True, exist_ok=True, mode=0o750)
+    make_directory(target)
     name = _free_name(target, name)
     draft = target / f".{sha256(os.fsencode(name)).hexdigest()[:16]}.tmp"
     try:
@@ -27,6 +29,7 @@ def write_words(spool: Path, path: str, error: dict[str, Any]) -> tuple[Path, Pa
             os.fsync(out.fileno())
         words = target / (name + WORDS)
         draft.replace(words)
+        sync_directory(target)  # before the file moves here
     except OSError:
         with suppress(OSError):
             draft.unlink()

@@ -6,6 +6,8 @@ Bugs to plant, each a few lines over the real program: a campaign that doesn't f
 Each names the judge's check that has to find it: one that is found only by something else is not found.
 """
 
+import contextlib
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -143,6 +145,135 @@ def soft() -> None:
     replay.refused = lambda *_: outcome.Outcome("held", "Omneo said no")
 
 
+def early() -> None:
+    """Lets files go before their commit."""
+    from journal import ingest
+
+    enter = ingest.enter
+
+    def gone_first(due: Any, db: Any, now: Any) -> Any:
+        for contents, found in due:
+            if found.kind != "invalid":
+                (spools[-1].root / contents.file.path).unlink()
+        return enter(due, db, now)
+
+    spools = _spools()
+    ingest.enter = gone_first
+
+
+def _spools() -> list[Any]:
+    """Every spool that the program opens from now on."""
+    from journal.spool import Spool
+
+    opened: list[Any] = []
+    begun = Spool.__init__
+
+    def remembers(self: Any, *arguments: Any) -> None:
+        begun(self, *arguments)
+        opened.append(self)
+
+    Spool.__init__ = remembers
+    return opened
+
+
+def careless() -> None:
+    """Commits with synchronous=NORMAL, as most guides advise."""
+    _also_sets("synchronous = NORMAL")
+
+
+def reckless() -> None:
+    """Never syncs a commit."""
+    _also_sets("synchronous = OFF")
+
+
+def walled() -> None:
+    """WAL with synchronous=NORMAL, as most guides advise."""
+    _also_sets("journal_mode = WAL", "synchronous = NORMAL")
+
+
+def _also_sets(*pragmas: str) -> None:
+    from journal import book, log
+
+    set_up = book.set_up
+
+    def differently(db: Any) -> None:
+        set_up(db)
+        for pragma in pragmas:
+            db.execute(f"PRAGMA {pragma}")
+
+    book.set_up = log.set_up = differently
+
+
+def unsure() -> None:
+    """Never makes a directory's entries durable."""
+    from journal import log
+
+    log.sync_directory = lambda _: None
+
+
+def untold() -> None:
+    """Lets documents leave before it has written down that they may have."""
+    from forwarder.books import Books
+
+    take_turn, flush = Books.take_turn, Books.flush
+
+    def later(self: Any, settled: int, upto: int) -> None:
+        self.turn.upto, self.turn.settled = upto, settled
+        self.unknown_turn = (settled, upto)
+
+    def turns(self: Any) -> None:
+        waits = [entry for entry in self._pending if entry.kind == "attempt"]
+        if waits and len(waits) == len(self._pending):
+            return
+        if (turn := self.__dict__.pop("unknown_turn", None)) is not None:
+            take_turn(self, *turn)
+        flush(self)
+
+    Books.take_turn, Books.flush = later, turns
+
+
+def rash() -> None:
+    """Sets a file aside that can't be read."""
+    from journal.spool import Contents, Spool
+
+    reads = Spool._read
+
+    def reads_or_gives_up(self: Any, file: Any) -> Any:
+        try:
+            return reads(self, file)
+        except OSError:
+            return Contents(file, b"{}")
+
+    Spool._read = reads_or_gives_up
+
+
+def shrugging() -> None:
+    """Goes on when a commit failed."""
+    from journal import ingest
+
+    class Whatever:
+        """Does what the log does, and looks away."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(log, name)
+
+        @contextlib.contextmanager
+        def writing(self, db: Any) -> Any:
+            with contextlib.suppress(log.NotNow, sqlite3.DatabaseError), log.writing(db):
+                yield
+
+    from journal import log
+
+    ingest.log = Whatever()
+
+
+def batches() -> None:
+    """No bug: commits a few files at a time, so that a short run has many commits."""
+    from journal import spool
+
+    spool.BATCH_FILES = 3
+
+
 def hurry() -> None:
     """No bug: waits a tenth as long after a failure, so that a short campaign sees as many failures."""
     from forwarder import patience
@@ -220,9 +351,12 @@ FOUND_BY: dict[Callable[[], None], str] = {
     unlinked: "verify",
     soft: "refusals",
 }
+# What costs something only where the disk or the power fails: tests/faults says which of its means has to find it.
+FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging)
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
-ELSEWHERE = (unbounded, glutton, unpacks, trusting)
-CHANGES = {change.__name__: change for change in (*FOUND_BY, hurry, watched, *ELSEWHERE)}
+# What only a bad line shows.
+LINE = (unbounded, glutton, unpacks, trusting)
+CHANGES = {change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, batches, hurry, watched)}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ JOURNAL = {
     "say": "",
     "strict": "",
     "totals": "",
-    "rejected": "",
+    "rejected": "book",
     "log": "book chain",
     "spool": "rejected",
     "document": "strict schemas",

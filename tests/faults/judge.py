@@ -10,12 +10,16 @@ read by our own code; that this code reads rightly is what the campaign and the 
 
 import contextlib
 import json
+import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from forwarder.sandbox.state import reference
 from journal import log, story
 from journal.command import encode
 from journal.verify import verify
@@ -24,7 +28,7 @@ from tests.campaign.judge import judge as campaign_judge
 from tests.campaign.judge import of_intake
 from tests.campaign.programs import Place
 
-GOOD = {"sale", "repeat", "refused"}  # what a till wrote well; a conflict is good JSON, but set aside
+GOOD = {"sale", "repeat", "refused", "redemption"}  # what a till wrote well; a conflict is good JSON, but set aside
 
 
 class Near(Place):
@@ -32,6 +36,7 @@ class Near(Place):
 
     def __init__(self, root: Path, plant: str = "") -> None:
         super().__init__(root, plant)
+        self._books: Any = None
 
     def ask(self, *arguments: str) -> tuple[int, list[Doc]]:
         """`list`, `flags`, `verify` or `close-check`, as with `--json`."""
@@ -44,9 +49,22 @@ class Near(Place):
             "flags": story.flags,
             "close-check": lambda books: [story.close(books)],
         }
-        with story.both_books(self.journal, self.delivery) as books:
-            rows = list(asked[command](books))
+        if self._books is not None:
+            rows = list(asked[command](self._books))
+        else:
+            with story.both_books(self.journal, self.delivery) as books:
+                rows = list(asked[command](books))
         return 0, [json.loads(encode(row), parse_float=Decimal) for row in rows]
+
+    @contextlib.contextmanager
+    def looked_at(self) -> Iterator[None]:
+        """Nothing is written meanwhile: both books are opened once for many questions."""
+        with story.both_books(self.journal, self.delivery) as books:
+            self._books = books
+            try:
+                yield
+            finally:
+                self._books = None
 
 
 def judge(place: Place, drops: Sequence[Drop], state: Doc | None = None) -> list[str]:
@@ -57,21 +75,38 @@ def judge(place: Place, drops: Sequence[Drop], state: Doc | None = None) -> list
     """
     every = list(drops)
     try:
-        if state is not None:
-            verdict = campaign_judge(place, every, state)
-        else:
-            _, documents = place.ask("list")
-            verdict = of_intake(place, every, documents, delivered=False) | {
-                "each document once": _once(place, every, documents)
-            }
+        with place.looked_at() if isinstance(place, Near) else contextlib.nullcontext():
+            return _judge(place, every, state)
     except (log.Unusable, log.NotNow, sqlite3.DatabaseError, OSError, RuntimeError) as error:
         return [f"can't be judged: {type(error).__name__}: {error}"]
+
+
+def _judge(place: Place, every: list[Drop], state: Doc | None) -> list[str]:
+    if state is not None:
+        verdict = campaign_judge(place, every, state) | {"each redemption once": _redeemed_once(place, every, state)}
+    else:
+        _, documents = place.ask("list")
+        verdict = of_intake(place, every, documents, delivered=False)
+        verdict["each document once"] = _once(place, every, documents)
     return [f"{check}: {words}" for check, wrong in verdict.items() for words in wrong]
+
+
+def _redeemed_once(place: Place, drops: list[Drop], state: Doc) -> list[str]:
+    """Value was spent once for each redemption that a till wrote, and for nothing else; the journal knows it."""
+    spent = Counter(str(reference(row)) for row in state["redemptions"] if row["type"] == "redeem")
+    wanted = {str(drop.external_id) for drop in drops if drop.what == "redemption"}
+    settled = {doc["external_id"]: doc["state"] for doc in place.ask("list")[1]}
+    wrong = [f"{name}: spent {spent[name]} times" for name in sorted(wanted) if spent[name] != 1]
+    wrong += [f"{name}: the journal says {settled.get(name)}" for name in wanted if settled.get(name) != "delivered"]
+    return wrong + [f"{name}: spent, but no till wrote it" for name in sorted(spent.keys() - wanted)]
 
 
 def kept(place: Place, drops: Sequence[Drop]) -> list[str]:
     """Good documents that are nowhere, or set aside, at any moment after they were dropped whole."""
-    taken = {external_id for external_id, _ in _bodies(place)}
+    with tempfile.TemporaryDirectory() as there:  # a killed commit is undone in a copy: the next start is to do it here
+        for file in place.journal.parent.glob("journal.db*"):
+            shutil.copy(file, there)
+        taken = {external_id for external_id, _ in _bodies(Path(there) / "journal.db")}
     wrong = []
     for drop in drops:
         file = place.spool / drop.path
@@ -95,13 +130,13 @@ def _once(place: Place, drops: list[Drop], documents: list[Doc]) -> list[str]:
     wrong += [f"{name}: in the journal, but no till wrote it" for name in known if name not in written]
     return wrong + [
         f"{name}: the journal does not hold what the till wrote"
-        for name, body in _bodies(place)
+        for name, body in _bodies(place.journal)
         if name in written and body not in written[name]
     ]
 
 
-def _bodies(place: Place) -> list[tuple[str, bytes]]:
-    """Accepted documents as the journal holds them."""
+def _bodies(journal: Path) -> list[tuple[str, bytes]]:
+    """Accepted documents as a journal holds them."""
     query = "SELECT external_id, bytes FROM log JOIN body USING (seq) WHERE kind <> 'invalid'"
-    with contextlib.closing(sqlite3.connect(f"{place.journal.as_uri()}?mode=ro", uri=True)) as db:
+    with contextlib.closing(sqlite3.connect(f"{journal.as_uri()}?mode=rw", uri=True)) as db:
         return db.execute(query).fetchall()
