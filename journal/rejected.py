@@ -1,5 +1,6 @@
 """The directory under the spool where files go that can't be taken, each beside the words that say why."""
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -18,6 +19,9 @@ def write_words(spool: Path, path: str, error: dict[str, Any]) -> tuple[Path, Pa
     """Write the words about a file that is to be moved here. Returns where the file goes, and where the words are."""
     directory, name = os.path.split(path)
     target = spool / REJECTED / directory
+    for below in (spool / REJECTED, target):
+        if below.is_symlink():
+            raise OSError(errno.ELOOP, "a link stands there, which is never followed")
     make_directory(target)
     name = _free_name(target, name)
     draft = target / f".{sha256(os.fsencode(name)).hexdigest()[:16]}.tmp"

@@ -286,6 +286,23 @@ def test_where_rejected_can_not_be_written_the_file_stays_and_this_is_said_once(
     assert len(shop.entries("invalid")) == 1
 
 
+@pytest.mark.parametrize("link", ["rejected", "rejected/till-1"])
+def test_nothing_is_written_behind_a_link(shop: Shop, tmp_path: Path, link: str) -> None:
+    """Once: whoever may write to the spool could have words and files written wherever ingest may write."""
+    (outside := tmp_path / "outside").mkdir()
+    (shop.spool / link).parent.mkdir(exist_ok=True)
+    (shop.spool / link).symlink_to(outside)
+    shop.drop("till-1/a.json", broken())
+    shop.sweep()
+    assert list(outside.iterdir()) == []
+    assert shop.waiting()[0] in {"rejected", "till-1/a.json"}
+    assert "a link stands there" in [facts["why"] for event, facts in shop.said if event == "passed_over"][-1]
+    (shop.spool / link).unlink()
+    shop.files._restless.clear()
+    assert shop.sweep().rejected == 1
+    assert shop.rejected() == ["till-1/a.json", "till-1/a.json.error.json"]
+
+
 def test_where_the_move_to_rejected_fails_the_file_gets_its_own_name_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
