@@ -134,7 +134,7 @@ def once(spool: Spool, db: Connection, *, say: Say, keep: Keep = _nothing) -> bo
     keep()
     sweep(spool, db, say=say)
     while spool.next_due(time.monotonic()) is not None:
-        if time.monotonic() > give_up:
+        if time.monotonic() > give_up and not spool.measure.going:
             return False
         time.sleep(ONCE_LOOK_S)
         sweep(spool, db, say=say)
