@@ -351,12 +351,63 @@ FOUND_BY: dict[Callable[[], None], str] = {
     unlinked: "verify",
     soft: "refusals",
 }
+# What only a hostile or an enormous spool shows.
+
+
+def follower() -> None:
+    """Follows a link that stands where a file stood when it was looked for."""
+    import os
+
+    os.O_NOFOLLOW = 0
+
+
+def stern() -> None:
+    """What can't be read is set aside."""
+    from journal.spool import Contents, Spool
+
+    read = Spool._read
+
+    def condemned(self: Any, file: Any) -> Any:
+        try:
+            return read(self, file)
+        except PermissionError:
+            return Contents(file, b'"can\'t be read"')
+
+    Spool._read = condemned
+
+
+def hasty_hand() -> None:
+    """Removes whatever stands under the name of a file that the log has."""
+    from journal.spool import Spool
+
+    def removed(self: Any, file: Any) -> bool:
+        (self.root / file.path).unlink(missing_ok=True)
+        return True
+
+    Spool.retire = removed
+
+
+def eventful() -> None:
+    """Looks into the spool only when a file event says so."""
+    from journal import ingest
+
+    ingest.RESCAN_S = 1e6
+
+
+def hoarder() -> None:
+    """Reads everything that waits before it takes any of it."""
+    from journal import spool
+
+    spool.BATCH_FILES = spool.BATCH_BYTES = 2**60
+
+
 # What costs something only where the disk or the power fails: tests/faults says which of its means has to find it.
 FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging)
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
-# What only a bad line shows.
+# What only a bad line, or a bad spool, shows.
 LINE = (unbounded, glutton, unpacks, trusting)
-CHANGES = {change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, batches, hurry, watched)}
+SPOOL = (follower, stern, hasty_hand, eventful, hoarder)
+CHANGES = {change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, *SPOOL, batches, hurry, watched)}
 
 
 def main() -> None:
