@@ -305,6 +305,13 @@ def watched() -> None:
     Wire.handle_request = timed
 
 
+def naps() -> None:
+    """No bug: libfaketime breaks `time.sleep`, which waits in another way now."""
+    import threading
+
+    time.sleep = lambda seconds: threading.Event().wait(max(0.0, seconds))
+
+
 # Bugs of a bad line, which only the line means looks for.
 
 
@@ -401,13 +408,32 @@ def hoarder() -> None:
     spool.BATCH_FILES = spool.BATCH_BYTES = 2**60
 
 
+# What only a wrong clock shows.
+
+
+def wallclock() -> None:
+    """Judges a reversal's window by the box's wall clock."""
+    from forwarder import window
+
+    window.Instant.until_s = lambda at, later: (later.wall - at.wall).total_seconds()
+    window._by_omneo = lambda *_: None
+
+
+def awake() -> None:
+    """Counts time by a clock that stands still while the box sleeps."""
+    time.clock_gettime = lambda _: time.monotonic()
+
+
 # What costs something only where the disk or the power fails: tests/faults says which of its means has to find it.
 FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging)
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
-# What only a bad line, or a bad spool, shows.
+# What only a bad line, a bad spool or a wrong clock shows.
 LINE = (unbounded, glutton, unpacks, trusting)
+CLOCK = (wallclock, awake)
 SPOOL = (follower, stern, hasty_hand, eventful, hoarder)
-CHANGES = {change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, *SPOOL, batches, hurry, watched)}
+CHANGES = {
+    change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, *SPOOL, *CLOCK, batches, hurry, naps, watched)
+}
 
 
 def main() -> None:
