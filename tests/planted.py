@@ -424,15 +424,48 @@ def awake() -> None:
     time.clock_gettime = lambda _: time.monotonic()
 
 
+# What only time shows.
+
+
+def leaky() -> None:
+    """Keeps a descriptor of each look into the spool."""
+    import os
+
+    from journal.spool import Spool
+
+    ready, held = Spool.ready, []
+
+    def kept(self: Any) -> Any:
+        held.append(os.open(self.root, os.O_RDONLY))
+        return ready(self)
+
+    Spool.ready = kept
+
+
+def bloated() -> None:
+    """Keeps what it has forwarded in memory."""
+    from forwarder import omneo
+
+    encode, held = omneo._encode, []
+
+    def kept(value: Any) -> Any:
+        held.append(bytearray(b"x" * 500_000))
+        return encode(value)
+
+    omneo._encode = kept
+
+
 # What costs something only where the disk or the power fails: tests/faults says which of its means has to find it.
 FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging)
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
-# What only a bad line, a bad spool or a wrong clock shows.
+# What only a bad line, a bad spool, a wrong clock or a long time shows.
 LINE = (unbounded, glutton, unpacks, trusting)
 CLOCK = (wallclock, awake)
+TIME = (leaky, bloated)
 SPOOL = (follower, stern, hasty_hand, eventful, hoarder)
 CHANGES = {
-    change.__name__: change for change in (*FOUND_BY, *FAULTS, *LINE, *SPOOL, *CLOCK, batches, hurry, naps, watched)
+    change.__name__: change
+    for change in (*FOUND_BY, *FAULTS, *LINE, *SPOOL, *CLOCK, *TIME, batches, hurry, naps, watched)
 }
 
 
