@@ -1,7 +1,7 @@
 """
 Everything that can be broken, broken: each means in its turn, each with planted bugs that it has to catch.
 
-    python -m tests.faults [NAME…] [--slice] [--seed N] [--scale X] [--json FILE] [--list]
+    python -m tests.faults [NAME…] [--slice] [--seed N] [--scale X] [--json FILE] [--page] [--list]
 
 A means is a module in this package that holds a `MEANS`. What this machine can't do is said by name, never passed over
 in silence. Fails on a finding, on a planted bug that was not caught, and on a means that did nothing. One seed repeats
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import tests.faults
+from tests.faults import page
 from tests.faults.means import Figures, Means, Size
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,7 @@ def options(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="the same run again")
     parser.add_argument("--scale", type=float, default=1.0, help="so many times as many points")
     parser.add_argument("--json", type=Path, help="keep the figures here")
+    parser.add_argument("--page", action="store_true", help="write the kept figures into docs/reliability.md")
     parser.add_argument("--strict", action="store_true", help="what this machine can't do is a failure too")
     parser.add_argument("--list", action="store_true", help="only say what there is, and what can be done here")
     chosen = parser.parse_args()
@@ -157,6 +159,8 @@ def main() -> int:
         told(results[-1], again=f"python -m tests.faults {name} --seed {chosen.seed}{short}")
         if chosen.json:
             keep(chosen.json, results)
+    if chosen.page:
+        page.write()
     failed = [result.means.name for result in results if result.wrong]
     skipped = [result.means.name for result in results if result.skipped]
     if skipped:
