@@ -371,3 +371,10 @@ def test_a_new_delivery_book_takes_over_what_was_archived(store: Store, omneo: O
     with story.both_books(store.db, store.delivery) as books:
         assert story.close(books)["waiting"] == 0
     store.verified()
+
+
+def test_a_pack_that_can_not_be_read_to_its_end_is_said_in_a_sentence(tmp_path: Path) -> None:
+    pack = tmp_path / "journal-1.zip"
+    pack.write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(log.Unusable, match=r"^journal-1.zip is no pack, or a damaged one$"):
+        list(packed.read(pack))
