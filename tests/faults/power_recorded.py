@@ -77,7 +77,7 @@ class Explorer:
 
     def record(self, scenario: Scenario, label: str, plant: str = "") -> Recorded:
         """Lay out a shop, and run the command in it."""
-        self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
+        self.clock.begin_earlier()
         seed = random.Random(f"{self.size.seed} {label}").randrange(10**6)
         shutil.rmtree(self.root, ignore_errors=True)
         (self.root / "shop").mkdir(parents=True)
@@ -98,6 +98,7 @@ class Explorer:
             tell(server.url, stage.told)
             command = stage.command(server.url)
             _, ops = recording.record(command, stage.place.env, root, root.parent / "trace")
+        self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
         return Recorded(stage, disks, ops, label)
 
     def states(self, recorded: Recorded, count: int) -> Iterator[tuple[str, Model, State, list[Request]]]:
