@@ -135,9 +135,14 @@ def take(place: Place, clock: Clock) -> None:
 
 def deliver(place: Place, omneo: NearOmneo, token: Path) -> None:
     """`omneo-forwarder run --once`, with all the time that it wants."""
+    with log.only_instance(place.delivery, "omneo-forwarder run"):
+        if not place.delivery.exists():
+            pair.create_delivery(place.journal, place.delivery)
+        _deliver(place, omneo, token)
+
+
+def _deliver(place: Place, omneo: NearOmneo, token: Path) -> None:
     clock = omneo.clock
-    if not place.delivery.exists():
-        pair.create_delivery(place.journal, place.delivery)
     books = pair.Books(place.journal, place.delivery, now=clock.now)
     try:
         books.opened()
