@@ -152,7 +152,7 @@ def run(
     keep: Keep = _nothing,
 ) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `keep` makes due checkpoints."""
-    patient = Patience(say)
+    patient, keeping = Patience(say), Patience(say)  # the one may be able to do its part when the other isn't
     # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
     while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
@@ -161,7 +161,7 @@ def run(
         say("ready")
         while not stop.is_set():
             wake.clear()
-            patient.with_(keep)  # first, so that a day is closed before the next one's sales
+            keeping.with_(keep)  # first, so that a day is closed before the next one's sales
             patient.with_(lambda: sweep(spool, db, say=say))
             look_at_the_root()
             due = spool.next_due(time.monotonic())

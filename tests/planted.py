@@ -232,6 +232,13 @@ def untold() -> None:
     Books.take_turn, Books.flush = later, turns
 
 
+def unopened() -> None:
+    """Looks at the spool before it has written anything."""
+    from journal import ingest
+
+    ingest.opened = lambda *_, **__: None
+
+
 def rash() -> None:
     """Sets a file aside that can't be read."""
     from journal.spool import Contents, Spool
@@ -456,7 +463,7 @@ def bloated() -> None:
 
 
 # What costs something only where the disk or the power fails: tests/faults says which of its means has to find it.
-FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging)
+FAULTS = (early, careless, reckless, walled, unsure, untold, rash, shrugging, unopened)
 BUGS = {bug.__name__: check for bug, check in FOUND_BY.items()}
 # What only a bad line, a bad spool, a wrong clock or a long time shows.
 LINE = (unbounded, glutton, unpacks, trusting)

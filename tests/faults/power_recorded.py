@@ -77,7 +77,7 @@ class Explorer:
 
     def record(self, scenario: Scenario, label: str, plant: str = "") -> Recorded:
         """Lay out a shop, and run the command in it."""
-        self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
+        self.clock.begin_earlier()
         seed = random.Random(f"{self.size.seed} {label}").randrange(10**6)
         shutil.rmtree(self.root, ignore_errors=True)
         (self.root / "shop").mkdir(parents=True)
@@ -86,7 +86,7 @@ class Explorer:
 
     def record_again(self, before: Recorded, state: State, told: list[Request], label: str) -> Recorded:
         """The same command, started by whoever starts it, on what a first cut has left."""
-        self._make(state, before.stage)
+        make(state, before.stage)
         stage = before.stage.elsewhere(before.stage.place.root)
         stage.told = told
         return self._run(stage, label)
@@ -98,6 +98,7 @@ class Explorer:
             tell(server.url, stage.told)
             command = stage.command(server.url)
             _, ops = recording.record(command, stage.place.env, root, root.parent / "trace")
+        self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
         return Recorded(stage, disks, ops, label)
 
     def states(self, recorded: Recorded, count: int) -> Iterator[tuple[str, Model, State, list[Request]]]:
@@ -127,7 +128,7 @@ class Explorer:
             if key in self.seen.keys:
                 continue
             self.seen.keys.add(key)
-            self._make(state, recorded.stage)
+            make(state, recorded.stage)
             self.clock.passed_s = 5.0
             self.omneo.forget(told)
             self.clock.passed_s = 10.0
@@ -137,24 +138,26 @@ class Explorer:
                     break
         return found
 
-    def _make(self, state: State, stage: Stage) -> None:
-        """The disk as the cut left it."""
-        root = stage.place.root
-        shutil.rmtree(root, ignore_errors=True)
-        times = {f"{stage.place.spool}/{drop.path}": drop for drop in stage.drops}
-        root.mkdir()
-        for path in sorted(state.directories):
-            Path(path).mkdir(exist_ok=True)
-        for path, content in state.contents().items():
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
-            os.write(handle, content)
-            os.close(handle)
-            if path in times:
-                shop.stamp(Path(path), times[path])
-
     def close(self) -> None:
         """Nothing is left."""
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def make(state: State, stage: Stage, recorded: Path | None = None) -> None:
+    """The disk as the cut left it, in the shop's own place (`recorded`: the paths are those of another)."""
+    root = str(stage.place.root)
+    was = str(recorded or root)
+    shutil.rmtree(root, ignore_errors=True)
+    times = {f"{stage.place.spool}/{drop.path}": drop for drop in stage.drops}
+    for path in sorted(state.directories):
+        Path(root + path.removeprefix(was)).mkdir(exist_ok=True)
+    for path, content in state.contents().items():
+        there = root + path.removeprefix(was)
+        handle = os.open(there, os.O_WRONLY | os.O_CREAT, 0o640)
+        os.write(handle, content)
+        os.close(handle)
+        if there in times:
+            shop.stamp(Path(there), times[there])
 
 
 def tell(url: str, told: list[Request]) -> None:

@@ -3,36 +3,34 @@
 import contextlib
 import http.client
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from forwarder.sandbox.control import Desk, read_state
-from forwarder.sandbox.exchange import Call
-from forwarder.sandbox.serve import Running, running
 from journal import log
 from tests.campaign.drops import Doc
-from tests.faults import restart, shop
+from tests.campaign.programs import Sandbox
+from tests.faults import shop
+from tests.faults.forked import Child, Done, ready
 from tests.faults.judge import judge, kept
 from tests.faults.restart import Clock, NearOmneo, Request
 from tests.faults.scenarios import Scenario, Stage
 
 FRESH_S = 240.0  # a redemption that is much older would rightly be flagged
-LONG_S = 60.0
 ENDS = {0, 75, 78}  # how a program may end that meets a failing disk
 
 
 class Served(NearOmneo):
-    """The stand-in behind a port; what lays out a scenario asks it without."""
+    """The stand-in in a process of its own; what lays out a scenario asks one without."""
 
-    def __init__(self, server: Running) -> None:
+    def __init__(self, server: Sandbox) -> None:
         super().__init__(Clock(log.utc_now()))
         self.server = server
+        self.url = server.url
 
     def begin(self, told: Sequence[Request]) -> None:
         """As it was when the scenario begins."""
-        line = http.client.HTTPConnection(self.server.url.split("/")[2], timeout=30)
+        line = http.client.HTTPConnection(self.server.host, timeout=30)
         headers = {"Authorization": "Bearer sandbox", "Content-Type": "application/json"}
         with contextlib.closing(line):
             for method, target, body in [("POST", "/_sandbox/reset", b""), *told]:
@@ -41,15 +39,20 @@ class Served(NearOmneo):
 
     def served(self) -> Doc:
         """Its state."""
-        told: Doc = restart.exact(read_state(Desk(self.server.state), Call("GET", "", "", "", {}, "", {}, b"")).body)
+        told: Doc = self.server.desk("GET", "/state")
         return told
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Served]:
+def serving(scratch: Path) -> Iterator[Served]:
     """The stand-in, for as long as the block runs."""
-    with running() as server:
+    scratch.mkdir(parents=True, exist_ok=True)
+    server = Sandbox(scratch)
+    try:
         yield Served(server)
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 class Ground:
@@ -57,6 +60,7 @@ class Ground:
 
     def __init__(self, root: Path, scenario: Scenario, seed: int, omneo: Served, plant: str = "") -> None:
         self.root, self.scenario, self.seed, self.omneo, self.plant = root, scenario, seed, omneo, plant
+        ready()
         self._lay()
 
     def _lay(self) -> None:
@@ -64,7 +68,7 @@ class Ground:
         shutil.rmtree(self.root, ignore_errors=True)
         place = self.root / "shop"
         place.mkdir(parents=True)
-        self.omneo.clock.start, self.omneo.clock.passed_s = log.utc_now(), 0.0
+        self.omneo.clock.begin_earlier()
         self.stage = self.scenario.stage(place, self.seed, self.omneo, self.plant)
         shop.copy(place, self.root / "before")
 
@@ -77,43 +81,43 @@ class Ground:
             self.omneo.begin(self.stage.told)
         return self.stage
 
-    def command(self) -> list[str]:
+    def start(self, *, stopped: bool = False) -> Child:
         """What is to be broken."""
-        return self.stage.command(self.omneo.server.url)
+        return child(
+            self.stage, self.scenario.words(self.stage, self.omneo.url), self.stage.place.plant, stopped=stopped
+        )
 
-    def judged(self, broken: "subprocess.CompletedProcess[bytes] | None" = None) -> list[str]:
+    def judged(self, broken: Done | None = None) -> list[str]:
         """After the fault: nothing is lost now; whoever starts it again gets it done; and all was kept."""
         wrong = [] if broken is None else ended_well(broken)
         place = self.stage.place
         if place.journal.exists() and not self.scenario.lets_go:
             wrong += kept(place, self.stage.drops)
-        for command in again(self.stage, self.omneo.server.url):
-            done = execute(command, self.stage)
-            expected = {0, 1} if "redact" in command else {0}
+        for words in again(self.stage, self.omneo.url):
+            done = child(self.stage, words).wait()
+            expected = {0, 1} if "redact" in words else {0}
             if done.returncode not in expected:
-                words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-                wrong.append(f"does not start again: {' '.join(command[-3:])} ended with {done.returncode} {words}")
+                told = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+                wrong.append(f"does not start again: {' '.join(words[:3])} ended with {done.returncode} {told}")
         wrong += judge(place, self.stage.drops, self.omneo.served() if self.scenario.sends else None)
         return wrong + self.scenario.more(self.stage)
 
 
 def again(stage: Stage, url: str) -> Iterator[list[str]]:
-    """The commands that whoever starts the programs again gives, without any bug in them."""
-    sound = stage.elsewhere(stage.place.root)
-    sound.place.plant = ""
+    """The commands that whoever starts the programs again gives."""
     if not stage.place.journal.exists():
-        yield sound.place.command("journal", "init")
-    yield sound.place.command("journal", "ingest", "--once")
+        yield ["journal", "init"]
+    yield ["journal", "ingest", "--once"]
     if stage.scenario.name not in {"first", "intake"}:
-        yield sound.command(url)
+        yield stage.scenario.words(stage, url)
 
 
-def execute(command: Sequence[str], stage: Stage) -> "subprocess.CompletedProcess[bytes]":
-    """Run a program to its end."""
-    return subprocess.run(command, env=stage.place.env, capture_output=True, timeout=LONG_S, check=False)
+def child(stage: Stage, words: Sequence[str], plant: str = "", *, stopped: bool = False) -> Child:
+    """One of the programs, in this shop."""
+    return Child(words, stage.place.env, plant, stage.place.root.parent / "said", stopped)
 
 
-def ended_well(broken: "subprocess.CompletedProcess[bytes]") -> list[str]:
+def ended_well(broken: Done) -> list[str]:
     """It was killed, or it ended with a sentence and a code that says whether to try again."""
     told = broken.stderr.decode("utf-8", "replace")
     if broken.returncode < 0:

@@ -19,7 +19,7 @@ CALLS = (
     "openat,close,read,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,linkat,"
     "unlink,unlinkat,mkdir,mkdirat,rmdir,sendto"
 )
-LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(.*)$")
+LINE = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?)(.*)$")
 STRINGS = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 HANDLE = re.compile(r"(-?\d+|AT_FDCWD)(?:<([^>]*)>)?")
 
@@ -32,17 +32,23 @@ def lacking() -> str | None:
     return None if tried.returncode == 0 else "strace may not trace processes here"
 
 
+OPTIONS = ("-y", "-xx", "-s", "100000000", "-e", f"trace={CALLS}")
+
+
 def record(command: Sequence[str], env: dict[str, str], root: Path, trace: Path) -> tuple[int, list[Op]]:
     """Run a program to its end. Its exit code, and what it did below `root`."""
-    tracing = ["strace", "-f", "--seccomp-bpf", "-y", "-xx", "-s", "100000000", "-e", f"trace={CALLS}"]
-    done = subprocess.run(
-        [*tracing, "-o", str(trace), *command], env=env, capture_output=True, timeout=120, check=False
-    )
+    tracing = ["strace", "-f", "--seccomp-bpf", *OPTIONS, "-o", str(trace)]
+    done = subprocess.run([*tracing, *command], env=env, capture_output=True, timeout=120, check=False)
+    return done.returncode, understood(trace, root)
+
+
+def understood(trace: Path, root: Path) -> list[Op]:
+    """What a trace tells of a directory."""
     with trace.open(encoding="ascii", errors="replace") as lines:
         reading = _Reading(str(root))
         for line in _whole(lines):
             reading.take(line)
-    return done.returncode, reading.ops
+    return reading.ops
 
 
 def _whole(lines: "Sequence[str]") -> "list[str]":
@@ -73,7 +79,9 @@ class _Reading:
 
     def take(self, line: str) -> None:
         found = LINE.match(line)
-        if found is None or int(found[3]) < 0:
+        if found is not None and found[1] in {"fsync", "fdatasync"} and found[3] in {"-1", "?"}:
+            self._unsynced(found[2])
+        if found is None or found[3].startswith(("-", "?")):
             return
         act = getattr(self, f"_{_PLAIN.get(found[1], found[1])}", None)
         if act is not None:
@@ -122,6 +130,10 @@ class _Reading:
     def _fsync(self, words: str, *_: object) -> None:
         if (handle := _number(words)) in self.paths:
             self.ops.append(Op("sync", self.paths[handle]))
+
+    def _unsynced(self, words: str) -> None:
+        if (handle := _number(words)) in self.paths:
+            self.ops.append(Op("lose", self.paths[handle]))
 
     def _rename(self, words: str, *_: object) -> None:
         self._two("rename", words)

@@ -104,7 +104,7 @@ def _lay_intake(stage: Stage, seed: int, _: NearOmneo) -> None:
 
 def _lay_delivery(stage: Stage, seed: int, _: NearOmneo) -> None:
     _new_journal(stage)
-    stage.drops = shop.written(seed, SENT, 1, stage.clock.now())
+    stage.drops = shop.written(seed, SENT)
     shop.put(stage.place, stage.drops)
     take(stage.place, stage.clock)
 

@@ -1,5 +1,5 @@
 """
-Every system call of a command that touches the shop's files fails once, or is the last thing that the program does.
+Every system call that touches the shop's files fails once, or is the last thing that the program does.
 
 A first run under strace lists the calls; then each of them is broken in each way, in a run of its own; then the real
 programs are started again, and the judge looks. The network's calls are another means' concern.
@@ -9,15 +9,15 @@ import multiprocessing
 import random
 import re
 import shutil
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults import recording, shop
+from tests.faults.forked import Done, traced
 from tests.faults.means import Figures, Means, Size
-from tests.faults.real import LONG_S, Ground, Served, serving
+from tests.faults.real import Ground, Served, serving
 from tests.faults.scenarios import SCENARIOS
 
 CHANGING = "openat,write,pwrite64,fsync,fdatasync,ftruncate,rename,link,unlink,mkdir,rmdir,chmod,fchmod,fchmodat"
@@ -62,8 +62,7 @@ def calls(ground: Ground) -> list[tuple[str, int]]:
     """Each call that touches the shop, and which of its kind it is."""
     stage = ground.fresh()
     trace = ground.root / "trace"
-    tracing = ["strace", "-f", "--seccomp-bpf", "-y", "-s", "200", "-e", f"trace={CALLS}", "-o", str(trace)]
-    subprocess.run([*tracing, *ground.command()], env=stage.place.env, capture_output=True, timeout=LONG_S, check=False)
+    traced(ground.start(stopped=True), "-y", "-s", "200", "-e", f"trace={CALLS}", "-o", str(trace))
     found, counts, first = [], Counter[str](), ""
     for line in trace.read_text("ascii", "replace").splitlines():
         called = re.match(r"(\d+) +(\w+)\(", line)
@@ -75,19 +74,20 @@ def calls(ground: Ground) -> list[tuple[str, int]]:
     return found
 
 
-def broken(ground: Ground, point: Point) -> "tuple[bool, subprocess.CompletedProcess[bytes]]":
+def broken(ground: Ground, point: Point) -> tuple[bool, Done]:
     """Run the command with that call broken. Was it?"""
     stage = ground.fresh()
     trace = ground.root / "trace"
     inject = f"inject={point.call}:{WAYS[point.way]}:when={point.number}"
-    tracing = ["strace", "-f", "--seccomp-bpf", "-y", "-e", f"trace={point.call}", "-e", inject, "-o", str(trace)]
-    done = subprocess.run(
-        [*tracing, *ground.command()], env=stage.place.env, capture_output=True, timeout=LONG_S, check=False
+    done = traced(
+        ground.start(stopped=True), "-y", "-s", "200", "-e", f"trace={point.call}", "-e", inject, "-o", str(trace)
     )
-    text = trace.read_text("ascii", "replace")
-    hit = [line for line in text.splitlines() if "(INJECTED)" in line]
-    there = any(str(stage.place.root) in line for line in hit) if hit else "+++ killed by SIG" in text
-    return there, done
+    lines = trace.read_text("ascii", "replace").splitlines()
+    if "died" in point.way:
+        hit = [line for line in lines if f" {point.call}(" in line][-1:] if done.returncode < 0 else []
+    else:
+        hit = [line for line in lines if "(INJECTED)" in line]
+    return any(str(stage.place.root) in line for line in hit), done
 
 
 def work(size: Size, points: list[Point], number: int) -> Seen:
@@ -96,7 +96,7 @@ def work(size: Size, points: list[Point], number: int) -> Seen:
     root = shop.fast(size.scratch) / f"syscalls-{size.seed}-{number}"
     grounds: dict[str, Ground] = {}
     try:
-        with serving() as omneo:
+        with serving(root) as omneo:
             for point in sorted(points):
                 if point.scenario not in grounds:
                     grounds.clear()
@@ -130,7 +130,7 @@ def caught(size: Size, plant: str) -> bool:
     scenario, call, way = PLANTED[plant]
     root = shop.fast(size.scratch) / f"syscalls-{size.seed}-planted"
     try:
-        with serving() as omneo:
+        with serving(root) as omneo:
             ground = _ground(size, root, scenario, omneo, f"{plant},batches")
             seen = Seen()
             for name, number in reversed(calls(ground)):
@@ -146,7 +146,7 @@ def run(size: Size) -> Figures:
     figures = Figures(caught={plant: caught(size, plant) for plant in PLANTED})
     root = shop.fast(size.scratch) / f"syscalls-{size.seed}-list"
     every: list[Point] = []
-    with serving() as omneo:
+    with serving(root) as omneo:
         for name in SCENARIOS:
             listed = calls(_ground(size, root, name, omneo))
             every += [

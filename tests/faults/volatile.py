@@ -21,7 +21,7 @@ Model = Literal["ordered", "strict"]
 class Op(NamedTuple):
     """One thing that a program did to a disk, or (`request`: path, method, body) said to Omneo."""
 
-    what: str  # create, write, truncate, sync, rename, link, unlink, mkdir, request
+    what: str  # create, write, truncate, sync, lose, rename, link, unlink, mkdir, request
     path: str
     to: str = ""
     offset: int = 0
@@ -107,6 +107,10 @@ class Disk:
             self._settle(lambda _: True)
         elif number == -1:
             self._settle(lambda name: above(name[1]) == op.path)
+
+    def _lose(self, op: Op) -> None:
+        """A sync failed: what it was to write counts as written from now on, and never will be (fsyncgate)."""
+        self.pending.pop(self._file(op.path), None)
 
     def _settle(self, which: Callable[[Name], bool]) -> None:
         """Some of what is pending is sure now, and with it what happened to the same files' names before."""
