@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint units deb boot boot-slice oldest machine bench bench-slice campaign campaign-slice tamper lock clean
+.PHONY: demo test lint units deb boot boot-slice oldest machine bench bench-slice campaign campaign-slice tamper torture \
+	torture-slice lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -45,6 +46,15 @@ campaign: $(VENV)/installed
 # 100 files, two kills each; then once more with a planted bug, which has to be found.
 campaign-slice: $(VENV)/installed
 	$(BIN)/python -m tests.campaign --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Everything broken in every way that works on this machine (docs/reliability.md): hours. SEED=n repeats a run,
+# MEANS="line spool" does only these, ARGS="--scale 0.1" a tenth of each. Its figures go into the page.
+torture: $(VENV)/installed
+	$(BIN)/python -m tests.faults $(MEANS) $(if $(SEED),--seed $(SEED)) --json tests/faults/figures.json --page $(ARGS)
+
+# Each means once, in some minutes, with the planted bugs that it has to catch. Says by name what can't be done here.
+torture-slice: $(VENV)/installed
+	$(BIN)/python -m tests.faults $(MEANS) --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # 2,000 tamperings with real journals, 200 untouched ones, two verifiers: SEED=n repeats a run.
 tamper: $(VENV)/installed

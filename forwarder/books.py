@@ -161,10 +161,12 @@ class Books:
         return [at for kind, at in history[released:] if kind == "deferred"]
 
     def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
-        """What this book says of a document: (seq, at, kind, facts) in order."""
+        """What this book says of a document: (seq, at, kind, facts) in order. What is still to be written is of now."""
         rows = self.delivery.execute("SELECT seq, at, kind, facts FROM log WHERE about = ? ORDER BY seq", (seq,))
         written = [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
-        return written + [(0, "", entry.kind, entry.facts) for entry in self.pending if entry.about == seq]
+        waiting = [entry for entry in self.pending if entry.about == seq]
+        at = log.stamp(self.now()) if waiting else ""
+        return written + [(0, at, entry.kind, entry.facts) for entry in waiting]
 
     def lost(self, document: Document) -> bool:
         """Was the document in the journal before this book began? Then nobody knows whether it ever left."""

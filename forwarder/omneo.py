@@ -247,6 +247,8 @@ def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sen
     if created is None:
         return False
     ours = sent - first_attempt
+    if ours < timedelta():  # this machine's clock was set back meanwhile, and tells nothing
+        return False
     slack = timedelta(seconds=1)
     updated = moment(row.get("updated_at"))
     if updated is not None and updated - created > ours + slack:

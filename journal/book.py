@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -197,6 +198,7 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         os.close(handle)
         raise NotNow(f"Another {program} already works on {path}; stop it first.") from None
     try:
+        clear_drafts(path)
         yield
     finally:
         os.close(handle)
@@ -207,6 +209,21 @@ def belong(path: Path) -> None:
     with suppress(PermissionError):
         place = path.parent.stat()
         os.chown(path, place.st_uid, place.st_gid)
+
+
+def clear_drafts(path: Path) -> None:
+    """What a creation of this book left behind when the power went: the book is there, or it will be made anew."""
+    with suppress(OSError):
+        for draft in path.parent.glob(f".{escape(path.name)}.*.new*"):
+            draft.unlink()
+
+
+def make_directory(path: Path) -> None:
+    """A directory that is there after a power cut too, whatever is then put into it; and those above it."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True, mode=0o750)
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -53,7 +53,7 @@ def init(db: Path, spool: Path | None) -> None:
     import uuid
 
     if spool is not None and not os.path.lexists(db):  # first, so that a slip in its name spoils nothing
-        (spool / "rejected").mkdir(parents=True, exist_ok=True, mode=0o750)
+        log.make_directory(spool / "rejected")
     log.create(db, "journal", {"journal": str(uuid.uuid4())} | log.boot_facts())
     tell(f"Created the journal {db}.")
     if spool is not None:

@@ -136,7 +136,7 @@ def once(spool: Spool, db: Connection, *, say: Say, keep: Keep = _nothing) -> bo
     keep()
     sweep(spool, db, say=say)
     while spool.next_due(time.monotonic()) is not None:
-        if time.monotonic() > give_up:
+        if time.monotonic() > give_up and not spool.measure.going:
             return False
         time.sleep(ONCE_LOOK_S)
         sweep(spool, db, say=say)
@@ -155,7 +155,8 @@ def run(
     pulse: Pulse | None = None,
 ) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `keep` makes due checkpoints."""
-    patient, pulse = Patience(say), pulse or Pulse()
+    patient, keeping = Patience(say), Patience(say)  # the one may be able to do its part when the other isn't
+    pulse = pulse or Pulse()
     # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
     while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
@@ -165,7 +166,7 @@ def run(
         pulse.ready()
         while not stop.is_set():
             wake.clear()
-            patient.with_(keep)  # first, so that a day is closed before the next one's sales
+            keeping.with_(keep)  # first, so that a day is closed before the next one's sales
             patient.with_(lambda: sweep(spool, db, say=say, pulse=pulse))
             look_at_the_root()
             pulse.beat()

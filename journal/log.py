@@ -29,6 +29,7 @@ from journal.book import (
     Unusable,
     belong,
     check_sqlite,
+    make_directory,
     only_instance,
     open_book,
     reading_failed,
@@ -55,6 +56,7 @@ __all__ = [
     "has_body",
     "head",
     "lay_tables",
+    "make_directory",
     "only_instance",
     "open_book",
     "reading_failed",
@@ -122,7 +124,7 @@ def create(path: Path, book: str, facts: Mapping[str, Any], now: Clock = utc_now
         raise Unusable(f"{remains} is there, but {path} is not: put back what belongs to it, or move it away.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_directory(path.parent)
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as db:
             _lay_out(db, book, {"book": book, "format": FORMAT, **facts}, now)

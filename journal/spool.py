@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from journal import rejected
+from journal.measure import Measure
 from journal.rejected import NAME_MAX, REJECTED, cut, printable
 
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
@@ -66,6 +66,7 @@ class Spool:
         self._say = say
         self._stop = stop or threading.Event()
         self._told: set[tuple[str, str]] = set()
+        self.measure = Measure()
         self._restless: dict[str, tuple[File, float]] = {}  # path → as last seen, since when (monotonic)
 
     # -- what waits -------------------------------------------------------------------------------------------------
@@ -77,6 +78,7 @@ class Spool:
         found.sort(key=lambda file: (file.mtime_ns, os.fsencode(file.name)))
         still_there = {file.path for file in found}
         self._restless = {path: seen for path, seen in self._restless.items() if path in still_there}
+        self.measure.sweep(set(found) if self.measure.going else set())
         return found
 
     def tell(self, path: str, why: str) -> None:
@@ -163,18 +165,13 @@ class Spool:
             os.close(handle)
 
     def _measure(self, file: File, handle: int) -> Contents | None:
-        """A file over the limit is only hashed, once it stands still: it may take a while."""
-        if not self.stands_still(file, time.monotonic()):
+        """A file over the limit is only hashed, once it stands still, and a piece at a time."""
+        if not self.stands_still(file, time.monotonic()) or (digest := self.measure.more(file, handle)) is None:
             return None
-        digest = sha256()
-        while chunk := os.read(handle, 1024 * 1024):
-            if self._stop.is_set():
-                return None
-            digest.update(chunk)
-        if _as_file(file.path, os.fstat(handle)) != file:
-            self.stands_still(_as_file(file.path, os.fstat(handle)), time.monotonic())
+        if (grown := _as_file(file.path, os.fstat(handle))) != file:
+            self.stands_still(grown, time.monotonic())
             return None
-        return Contents(file, None, digest.hexdigest())
+        return Contents(file, None, digest)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 

@@ -20,10 +20,11 @@ JOURNAL = {
     "notify": "",
     "strict": "",
     "totals": "",
-    "rejected": "",
+    "rejected": "book",
     "log": "book chain",
     "migrate": "book log",
-    "spool": "rejected",
+    "spool": "measure rejected",
+    "measure": "",
     "document": "strict schemas",
     "known": "document log",
     "check": "document known log rejected totals schemas",
@@ -121,7 +122,7 @@ LIBRARIES = {
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "journal.browse journal.notify forwarder.doctor forwarder.sandbox",
+    "socket": "forwarder.doctor forwarder.sandbox forwarder.wire journal.browse journal.notify",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs

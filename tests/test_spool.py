@@ -4,13 +4,14 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tills import Shop, broken, sale
 
-from journal import rejected, spool
+from journal import measure, rejected, spool
 from journal.rejected import cut, printable
 from journal.spool import QUIET_S, Contents, File
 
@@ -109,6 +110,57 @@ def test_a_file_over_the_limit_is_hashed_and_not_kept(shop: Shop) -> None:
     big = next(contents for contents in read_all(shop, 1e9) if contents.file.path == "big.json")
     assert (big.body, big.file.size) == (None, 4)
     assert big.sha256 == "04efaf080f5a3e74e1c29d1ca6a48569382cbbcd324e8d59d2b83ef21c039f00"
+
+
+def still(shop: Shop) -> None:
+    """All that is watched has stood still for long enough."""
+    shop.files._restless = {path: (file, since - QUIET_S) for path, (file, since) in shop.files._restless.items()}
+
+
+def test_nobody_waits_for_a_file_far_over_the_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: it was hashed to its end before the next file was looked at, and a hole of some terabytes costs nothing."""
+    giant = shop.drop("giant.json", b"", age=1000)
+    os.truncate(giant, 8 * 1024**4)
+    shop.drop("a.json", sale("S-1"))
+    assert shop.sweep().taken == 1
+    still(shop)
+    for number in range(2, 5):
+        shop.drop(f"{number}.json", sale(f"S-{number}"))
+        began = time.process_time()
+        assert shop.sweep().taken == 1
+        assert time.process_time() - began < 2
+        assert shop.files.next_due(time.monotonic()) == 0
+    monkeypatch.setattr(measure, "PIECE_BYTES", 1000)
+    body = bytes(range(256)) * 5000
+    giant.write_bytes(body)
+    shop.sweep()
+    still(shop)
+    shop.files.max_bytes = len(body) - 1
+    for _ in range(len(body) // 1000 + 1):
+        assert shop.entries("invalid") == []
+        shop.sweep()
+    (entry,) = shop.entries("invalid")
+    assert sha256(body).hexdigest() in str(entry)
+    assert shop.rejected() == ["giant.json", "giant.json.error.json"]
+
+
+def test_what_was_measured_of_a_file_that_changed_or_went_is_forgotten(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "PIECE_BYTES", 1000)
+    shop.files.max_bytes = 3
+    path = shop.drop("big.json", b"x" * 1500)
+    shop.sweep()
+    still(shop)
+    shop.sweep()
+    assert shop.files.measure.going
+    path.write_bytes(b"y" * 1500)
+    shop.sweep()
+    assert not shop.files.measure.going
+    for _ in range(3):
+        still(shop)
+        shop.sweep()
+    assert sha256(b"y" * 1500).hexdigest() in str(shop.entries("invalid"))
 
 
 # -- standing still
@@ -284,6 +336,23 @@ def test_where_rejected_can_not_be_written_the_file_stays_and_this_is_said_once(
     shop.files._restless.clear()
     assert shop.sweep().rejected == 1
     assert len(shop.entries("invalid")) == 1
+
+
+@pytest.mark.parametrize("link", ["rejected", "rejected/till-1"])
+def test_nothing_is_written_behind_a_link(shop: Shop, tmp_path: Path, link: str) -> None:
+    """Once: whoever may write to the spool could have words and files written wherever ingest may write."""
+    (outside := tmp_path / "outside").mkdir()
+    (shop.spool / link).parent.mkdir(exist_ok=True)
+    (shop.spool / link).symlink_to(outside)
+    shop.drop("till-1/a.json", broken())
+    shop.sweep()
+    assert list(outside.iterdir()) == []
+    assert shop.waiting()[0] in {"rejected", "till-1/a.json"}
+    assert "a link stands there" in [facts["why"] for event, facts in shop.said if event == "passed_over"][-1]
+    (shop.spool / link).unlink()
+    shop.files._restless.clear()
+    assert shop.sweep().rejected == 1
+    assert shop.rejected() == ["till-1/a.json", "till-1/a.json.error.json"]
 
 
 def test_where_the_move_to_rejected_fails_the_file_gets_its_own_name_back(

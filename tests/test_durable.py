@@ -1,0 +1,61 @@
+"""What is on disk before something else happens: the order of syncs and renames, as the fault campaign asked for it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tills import Shop
+
+from journal import log, rejected
+from journal.book import make_directory, only_instance
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every sync and every change of a name, by the last part of its path, as it happens."""
+    happened: list[str] = []
+
+    def noted(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(what: Any, *more: Any, **options: Any) -> Any:
+            path = Path(f"/proc/self/fd/{what}").readlink() if isinstance(what, int) else Path(what)
+            happened.append(f"{name} {path.name}")
+            return real(what, *more, **options)
+
+        return call
+
+    for name in ("fsync", "rename", "replace", "mkdir"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    return happened
+
+
+def test_words_about_a_file_are_on_disk_before_the_file_moves(shop: Shop, done: list[str]) -> None:
+    (shop.spool / "rejected").mkdir(exist_ok=True)
+    done.clear()
+    _, words = rejected.write_words(shop.spool, "a.json", {})
+    assert words.exists()
+    assert [what.partition(" ")[0] for what in done] == ["fsync", "replace", "fsync"]
+    assert done[-1] == "fsync rejected"
+
+
+def test_a_new_directory_is_on_disk_with_those_above_it(tmp_path: Path, done: list[str]) -> None:
+    make_directory(tmp_path / "shop" / "packs")
+    assert done == ["mkdir shop", f"fsync {tmp_path.name}", "mkdir packs", "fsync shop"]
+    assert (tmp_path / "shop" / "packs").stat().st_mode & 0o027 == 0
+    done.clear()
+    make_directory(tmp_path / "shop" / "packs")
+    assert done == []
+
+
+@pytest.mark.parametrize("name", ["journal.db", "delivery [2].db"])
+def test_what_a_cut_creation_left_goes_at_the_next_start(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    log.create(path, "journal", {})
+    remains = [tmp_path / f".{name}.{end}" for end in ("123.new", "123.new-journal")]
+    others = [tmp_path / each for each in (".other.db.123.new", f".{name}", f"{name}-journal.new")]
+    for each in remains + others:
+        each.write_bytes(b"half")
+    with only_instance(path, "a test"):
+        assert [each.exists() for each in remains] == [False, False]
+    assert all(each.exists() for each in (path, *others))
