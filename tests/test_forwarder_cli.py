@@ -127,10 +127,9 @@ def test_a_revoked_token_is_a_matter_for_a_person(once: Run, store: Store, omneo
     """Once: A pause is retried for the whole five seconds, though only a person can end it."""
     store.take(sale("S-1"))
     omneo.control("/revoke")
-    began = time.monotonic()
     ends(once(), 78, "token")
     assert store.states() == {"S-1": "waiting"}
-    assert time.monotonic() - began < 3
+    assert len(omneo.asked()) <= 2, "nothing was tried again"
 
 
 def test_a_scope_that_is_missing_is_a_matter_for_a_person(once: Run, store: Store, omneo: Omneo) -> None:
