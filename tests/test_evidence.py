@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from tamper import papers
-from tamper.judge import judge
-from tamper.shapes import Case, Maker, rich, rows
 
 from journal import evidence, log, proof, standalone
+from tests.tamper import papers
+from tests.tamper.judge import judge
+from tests.tamper.shapes import Case, Maker, rich, rows
 
 
 @pytest.fixture(scope="module")
