@@ -25,9 +25,9 @@ from tests.faults.wrongs import BEARABLE, DEAD, WRONGS
 
 TIMEOUT_S = 1.0  # of one request
 NAMES_S = 4.5  # a silent name server, as RES_OPTIONS has it
-SLACK_S = 2.0  # of a busy machine
+SLACK_S = 4.0  # of a busy machine
 LONGEST_S = TIMEOUT_S + NAMES_S + SLACK_S
-RESUME_S, RESUME_PLANTED_S = 20.0, 4.0
+RESUME_S, RESUME_PLANTED_S = 40.0, 5.0
 MEMORY_MAX = 160 * 1024 * 1024
 TOGETHER = 2500  # deliveries with one pair of books
 AHEAD = 300  # documents that wait at most

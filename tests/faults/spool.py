@@ -20,7 +20,7 @@ from tests.faults.yard import Yard, yard
 
 OVERFLOW = 40_000  # the kernel's queue holds 16,384 events
 MEMORY_MAX = 150 * 1024 * 1024
-FIRST_S = 10.0  # until the first of 100,000 files is in the journal
+FIRST_S = 20.0  # until the first of 100,000 files is in the journal
 PATIENCE_S = 600.0
 OVERLAY = 'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$2" && shift 3 && exec "$@"'
 
