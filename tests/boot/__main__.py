@@ -21,6 +21,7 @@ from tests.boot.machine import MissingError, machine
 
 HERE = Path(__file__).resolve().parent
 DEBS = HERE.parents[1] / "dist/deb"
+FORMS = HERE.parent / "formats"
 SLICE = ("install", "prison", "permissions", "kills", "stall")
 SCENES = (
     "install",
@@ -32,6 +33,7 @@ SCENES = (
     "nightly",
     "upgrade",
     "purge",
+    "old-books",
     "burst",
 )
 
@@ -79,6 +81,7 @@ def play(scenes: list[str], package: Path) -> str:
     """What was said inside."""
     with TemporaryDirectory() as scratch:
         files = {"first.deb": package, "act.py": HERE / "act.py", "probe.py": HERE / "probe.py"}
+        files |= {f"old.{book}.db.gz": FORMS / f"1a.{book}.db.gz" for book in ("journal", "delivery")}
         if "upgrade" in scenes:
             files["second.deb"] = repacked(package, Path(scratch), "DEBIAN/control", "^Version: .*", r"\g<0>+newer")
         with machine(files) as box:
@@ -88,10 +91,11 @@ def play(scenes: list[str], package: Path) -> str:
             return said + box.boot("after-the-cut", seconds=300)
 
 
-def planted(package: Path) -> int:
+def planted(package: Path, names: list[str]) -> int:
     """Every plant has to break a promise, in the scene that is about it."""
     missed = 0
-    for name, (scene, *change) in PLANTS.items():
+    for name in names or PLANTS:
+        scene, *change = PLANTS[name]
         with TemporaryDirectory() as scratch:
             said = play(["install", scene], repacked(package, Path(scratch), *change))
         _, _, about = said.partition(f"-- {scene}\n")
@@ -105,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.boot", description="See tests/boot/__main__.py.")
     parser.add_argument("--slice", action="store_true", help=f"only {', '.join(SLICE)}")
     parser.add_argument(
-        "--planted", action="store_true", help="weakened packages instead, each of which has to be found"
+        "--planted", nargs="*", help="weakened packages (or these) instead, each of which has to be found"
     )
     parser.add_argument("--strict", action="store_true", help="fail where something is missing")
     parser.add_argument("--deb", type=Path, help="the package; else the one in dist/deb")
@@ -114,8 +118,8 @@ def main() -> int:
     package = given.deb or max(DEBS.glob("*.deb"), default=DEBS / "none")
     begun = time.monotonic()
     try:
-        if given.planted:
-            return planted(package)
+        if given.planted is not None:
+            return planted(package, given.planted)
         said = play(given.scenes or list(SLICE if given.slice else SCENES), package)
     except MissingError as missing:
         print(f"make boot: SKIPPED, nothing was booted: missing here is {missing}.", flush=True)
