@@ -102,17 +102,25 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
 @cli.command()
 @journal_option
 @delivery_option
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@click.option("--full", is_flag=True, help="With --json: everything that people are told.")
 @json_option
-def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
+def status(db: Path, delivery: Path | None, *, watch: bool, full: bool, as_json: bool) -> None:
     """How things stand."""
-    from forwarder import status as standing
+    from forwarder import standing, standing_text
 
-    found = standing.status(db, beside(db, delivery), log.utc_now())
-    if as_json:
-        print_json(found)
-        return
-    for line in standing.lines(found):
-        click.echo(line)
+    book = beside(db, delivery)
+    if as_json and not full:
+        from forwarder.status import status as brief
+
+        print_json(brief(db, book, log.utc_now()))
+    elif as_json:
+        print_json(standing.look(db, book, log.utc_now()))
+    elif watch:
+        standing_text.watch(lambda: (standing.look(db, book, now := log.utc_now()), now))
+    else:
+        for line in standing_text.lines(standing.look(db, book, now := log.utc_now()), now):
+            tell(line)
 
 
 @cli.command()

@@ -82,14 +82,17 @@ FORWARDER = {
     "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
     "plan": "books by_customer errand known lane outcome window journal.log",
     "decide": "books known journal.log",
-    "status": "books journal.story",
+    "status": "books journal.log journal.story",
+    "exposure": "books journal.document journal.log",
+    "standing": "books exposure status journal.log journal.story",
+    "standing_text": "journal.command journal.words",
     "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
-    " journal.command journal.log journal.rejected journal.say",
+    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side standing"
+    " standing_text status window wire journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
@@ -97,7 +100,7 @@ SANDBOX = "forwarder.sandbox"
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
     "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli"
-    " forwarder.options",
+    " forwarder.options forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
@@ -106,7 +109,7 @@ LIBRARIES = {
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
     "rich": "forwarder.demo_screen",
-    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story forwarder.status",
+    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
     "tenacity": "forwarder.patience forwarder.side_by_side",
