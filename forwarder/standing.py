@@ -44,6 +44,9 @@ class Standing:
             ),
             "exposure": self.exposure.look(books, settled_upto, brief["held"]),
             "disk": _disk(books, self.journal, self.delivery, now),
+            "whole_way": _whole_way(books, now),
+            "clock": _clock(books),
+            "at_work": {"ingest": log.at_work(self.journal), "forwarder": log.at_work(self.delivery)},
         }
 
 
@@ -131,6 +134,31 @@ def _speed(books: sqlite3.Connection, waiting: int, now: datetime) -> dict[str, 
     goes, comes = settled / span_s, came / SPEED_S
     done_in_s = round(waiting / (goes - comes)) if waiting and settled > 1 and goes > comes else None
     return {"a_minute": round(goes * 60, 1), "came_a_minute": round(comes * 60, 1), "done_in_s": done_in_s}
+
+
+def _whole_way(books: sqlite3.Connection, now: datetime) -> dict[str, Any]:
+    """When a document or a canary last came to its end, and for how long a canary has been out."""
+    row = books.execute(
+        "SELECT at FROM (SELECT at, kind, seq FROM delivery.log ORDER BY seq DESC LIMIT 1000)"
+        " WHERE kind IN ('canary', 'delivered', 'refused', 'held', 'cancelled') ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    mine = "kind = 'canary' AND about IS NULL AND external_id IS NULL"
+    back = books.execute(
+        f"SELECT coalesce(max(json_extract(facts, '$.seq')), 0) FROM delivery.log WHERE {mine}"
+        f" AND seq = (SELECT max(seq) FROM delivery.log WHERE {mine})"
+    ).fetchone()[0]
+    out = books.execute(f"SELECT min(at) FROM main.log WHERE {mine} AND seq > ?", (back,)).fetchone()[0]
+    out_s = max(0.0, (now - datetime.fromisoformat(out)).total_seconds()) if out else None
+    return {"at": row[0] if row else None, "canary_out_s": out_s}
+
+
+def _clock(books: sqlite3.Connection) -> dict[str, Any] | None:
+    """When this machine's clock was last set, and by how much."""
+    row = books.execute(
+        "SELECT at, json_extract(facts, '$.was'), json_extract(facts, '$.seconds') FROM main.log"
+        " WHERE kind = 'clock' AND about IS NULL AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    return {"at": row[0], "was": row[1], "seconds": row[2]} if row else None
 
 
 def _disk(books: sqlite3.Connection, journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:

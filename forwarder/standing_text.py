@@ -19,6 +19,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 LOOKS = 60  # of the little curve
 LINK = {"up": "green", "down": "red", "paused": "red", "unknown": "yellow"}
 SHOWN = 5  # pairs of tills
+CANARY_S = 120.0  # a canary that is out for longer hangs somewhere
+CLOCK_TOLD_S = 7 * 86400.0
 
 
 def lines(told: dict[str, Any], now: datetime) -> list[str]:
@@ -33,6 +35,7 @@ def lines(told: dict[str, Any], now: datetime) -> list[str]:
         _flags(told["flags"]),
         *_exposure(told["exposure"]),
         _disk(told["disk"]),
+        *_stalled(told, now),
     ]
 
 
@@ -106,6 +109,21 @@ def _exposure(exposure: dict[str, Any]) -> Iterator[str]:
         yield f"  ! one customer at two tills: {', '.join(same['redemptions'])}{value}"
     if len(exposure["two_tills"]) > SHOWN:
         yield f"  ! and {len(exposure['two_tills']) - SHOWN:,} more customers at two tills"
+
+
+def _stalled(told: dict[str, Any], now: datetime) -> Iterator[str]:
+    """What hangs, and what is not there; and the clock, if it was set in these days."""
+    way, clock = told["whole_way"], told["clock"]
+    for name, program in (("ingest", "omneo-journal ingest"), ("forwarder", "omneo-forwarder run")):
+        if told["at_work"][name] is False:
+            yield f"  ! {program} is not running."
+    if way["canary_out_s"] is not None and way["canary_out_s"] > CANARY_S:
+        yield f"  ! A canary has been out for {span(way['canary_out_s'])}: the forwarder does not follow the journal."
+    if way["at"] is not None:
+        age_s = (now - datetime.fromisoformat(way["at"])).total_seconds()
+        yield f"Something last went the whole way {span(max(0.0, age_s))} ago."
+    if clock is not None and abs((now - datetime.fromisoformat(clock["at"])).total_seconds()) < CLOCK_TOLD_S:
+        yield f"  ! This machine's clock was set at {local(clock['at'])}: it had shown {local(clock['was'])}."
 
 
 def _money(value: dict[str, Decimal]) -> str:

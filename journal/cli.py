@@ -74,6 +74,14 @@ def init(db: Path, spool: Path | None) -> None:
     show_default=True,
     help="Entries after which a checkpoint is due, if there is a key.",
 )
+@click.option(
+    "--canary",
+    envvar="OMNEO_CANARY",
+    type=click.FloatRange(min=0),
+    default=300,
+    show_default=True,
+    help="Seconds in which nothing went the whole way after which a canary is sent it; 0: none.",
+)
 @click.option("--once", is_flag=True, help="One sweep of the spool, then stop.")
 def ingest(
     db: Path,
@@ -83,6 +91,7 @@ def ingest(
     key: Path | None,
     *,
     checkpoint_every: int,
+    canary: float,
     once: bool,
 ) -> None:
     """Take files from the spool into the journal until stopped."""
@@ -90,6 +99,8 @@ def ingest(
     import threading
 
     from journal import ingest as way
+    from journal.canary import Canary
+    from journal.clock import Clock
     from journal.say import speak
     from journal.spool import Spool
 
@@ -113,7 +124,10 @@ def ingest(
             return
         signal.signal(signal.SIGTERM, end)
         signal.signal(signal.SIGINT, end)
-        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep)
+        chores: list[way.Chore] = [Clock(book), keep]
+        if canary:
+            chores.append(Canary(book, spool, beside(db, delivery), every_s=canary))
+        way.run(files, book, beside(db, delivery), stop, wake, say=say, chores=chores)
 
 
 @cli.command()

@@ -23,6 +23,7 @@ from journal.rejected import NAME_MAX, REJECTED, cut, printable
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
 BATCH_FILES = 1024  # files in one commit at the most …
 BATCH_BYTES = 16 * 1024 * 1024  # … and bytes, which bounds our memory too
+CANARY = ".omneo-canary.json"  # the one hidden file that is taken: our own
 TAKEN = re.compile(r"^\.taken-\d+-(.*)$", re.DOTALL)
 
 
@@ -91,7 +92,7 @@ class Spool:
                 path = _below(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     self._scan_below(path, found)
-                elif entry.name.startswith(".") and not TAKEN.match(entry.name):
+                elif entry.name.startswith(".") and path != CANARY and not TAKEN.match(entry.name):
                     continue
                 elif not entry.is_file(follow_symlinks=False):
                     self.tell(path, "not a regular file (a link, device, pipe or socket is never followed)")

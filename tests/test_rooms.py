@@ -42,7 +42,9 @@ JOURNAL = {
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
-    "ingest": "check document known log rejected say spool",
+    "canary": "log spool",
+    "clock": "log",
+    "ingest": "canary check document known log rejected say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
@@ -56,7 +58,7 @@ JOURNAL = {
     "cli_report": "browse command day export log report report_page report_text story",
     "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
-    "cli": "check cli_keep cli_report cli_proof command ingest log rejected say schemas spool story words",
+    "cli": "canary check cli_keep cli_report cli_proof clock command ingest log rejected say schemas spool story words",
 }
 FORWARDER = {
     "outcome": "",
@@ -72,11 +74,12 @@ FORWARDER = {
     "lane": "books journal.log",
     "by_customer": "books known queues",
     "line": "books outcome window journal.document journal.log journal.say",
+    "canary": "books journal.log",
     "omneo": "outcome journal.document",
     "link": "omneo outcome window journal.log",
     "lookup": "errand known link omneo outcome journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
-    "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
+    "replay": "apportion books by_customer canary errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.say",
     "patience": "outcome replay journal.log",
     "side_by_side": "books by_customer errand outcome patience queues replay journal.log",

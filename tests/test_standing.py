@@ -5,7 +5,7 @@ import os
 import pty
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -222,6 +222,39 @@ def test_the_disk_lasts_for_as_long_as_it_grows_today(store: Store) -> None:
     assert disk["days_left"] == pytest.approx(disk["free_bytes"] / disk["grows_bytes_a_day"], rel=0.05)
 
 
+# -- what hangs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_canary_that_does_not_come_back_is_told(store: Store, omneo: Omneo, token: Path) -> None:
+    with store.forwarding(omneo.url, token=token) as run:
+        assert look(store)["whole_way"] == {"at": None, "canary_out_s": None}
+        with closing(log.open_book(store.db, "journal", write=True)) as book:
+            log.append(book, [log.Entry("canary", facts={"canary": 1})])
+            run.canary.answer()
+            assert look(store)["whole_way"]["at"] is not None
+            assert look(store)["whole_way"]["canary_out_s"] is None
+            log.append(book, [log.Entry("canary", facts={"canary": number}) for number in (2, 3)])
+    assert look(store, later_s=60)["whole_way"]["canary_out_s"] == pytest.approx(60, abs=30)
+    assert "the forwarder does not follow" not in told(store, later_s=60)
+    assert "A canary has been out for 10 min" in told(store, later_s=620)
+    assert "went the whole way 10 min" in told(store, later_s=620)
+
+
+def test_which_program_runs_is_known_without_touching_its_lock(store: Store) -> None:
+    assert look(store)["at_work"] == {"ingest": False, "forwarder": False}
+    with log.only_instance(store.db, "omneo-journal ingest"):
+        assert look(store)["at_work"] == {"ingest": True, "forwarder": False}
+        assert "omneo-journal ingest is not running" not in told(store)
+    assert look(store)["at_work"]["ingest"] is False
+
+
+def test_a_clock_that_was_set_is_told_for_a_week(store: Store) -> None:
+    with closing(log.open_book(store.db, "journal", write=True)) as book:
+        log.append(book, [log.Entry("clock", facts={"was": "1970-01-01T00:00:00.000Z", "seconds": 1e9})])
+    assert "clock was set at" in told(store)
+    assert "clock was set at" not in told(store, later_s=8 * 86400)
+
+
 # -- for people and machines ----------------------------------------------------------------------------------------
 
 
@@ -229,7 +262,8 @@ def test_an_empty_shop_is_told_in_a_few_calm_lines(store: Store) -> None:
     said = told(store)
     assert said.splitlines()[:2] == ["Nothing has been sent to Omneo yet.", "Nothing waits."]
     assert "No open flags." in said
-    assert len(said.splitlines()) <= 6
+    assert "omneo-journal ingest is not running" in said
+    assert len(said.splitlines()) <= 7
 
 
 @pytest.mark.parametrize("link", ["up", "down", "paused", "unknown"])
