@@ -12,7 +12,17 @@ import click
 
 from forwarder.options import ROUTES, TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
-from journal.command import beside, delivery_option, fail, journal_option, json_option, print_json, program, tell
+from journal.command import (
+    beside,
+    delivery_option,
+    fail,
+    journal_option,
+    json_option,
+    metrics_option,
+    print_json,
+    program,
+    tell,
+)
 from journal.rejected import printable
 
 if TYPE_CHECKING:
@@ -32,8 +42,17 @@ def cli() -> None:
 @delivery_option
 @link_options
 @policy_options
+@metrics_option
+@click.option(
+    "--metrics-port",
+    envvar="OMNEO_METRICS_PORT",
+    type=click.IntRange(1, 65535),
+    help="The same figures over HTTP, on this machine only.",
+)
 @click.option("--once", is_flag=True, help="Deliver what can be delivered now, then stop.")
-def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
+def run(
+    db: Path, delivery: Path | None, metrics: Path | None, metrics_port: int | None, *, once: bool, **options: Any
+) -> None:
     """Deliver until stopped."""
     import signal
     import threading
@@ -50,6 +69,11 @@ def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
     signal.signal(signal.SIGINT, end)
     with forwarding(db, beside(db, delivery), stop, options) as running:
         if not once:
+            if metrics is not None or metrics_port is not None:
+                from forwarder.metrics import writer
+
+                both = db, beside(db, delivery)
+                running.chores.others.append(writer(both, metrics, metrics_port, say=running.say))
             running.say("ready", head=log.head(running.books.journal)[0])
             with patience.watch(db, wake):
                 (side_by_side.run_until if running.lanes else patience.run_until)(running, stop, wake)

@@ -18,7 +18,7 @@ from forwarder.replay import Replay, step
 from journal.log import NotNow, reading_failed
 
 IDLE_S = 1.0  # the journal is looked at so often when no file event comes
-LOOK_S = 30.0  # a long pause is taken in pieces, to answer a canary
+LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
 JITTER = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=30)  # full jitter, a second to half a minute
 
@@ -59,7 +59,7 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
         if stop.is_set():
             return
         try:
-            run.canary.answer()
+            run.chores()
             result = step_with_patience(step_unless, stop, run)
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
@@ -115,12 +115,12 @@ def readable(run: Replay) -> Iterator[None]:
 
 
 def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
-    """Wait; but first put on disk what was recorded. A canary is answered all the while."""
+    """Wait; but first put on disk what was recorded. The chores are done all the while."""
     run.books.flush()
     until = time.monotonic() + seconds
     while not stop.is_set() and (left := until - time.monotonic()) > 0:
         with suppress(NotNow):
-            run.canary.answer()
+            run.chores()
         stop.wait(min(left, LOOK_S))
 
 

@@ -18,7 +18,7 @@ from forwarder import known, omneo, outcome, redeem
 from forwarder.apportion import proportional
 from forwarder.books import TURN, Books, Document
 from forwarder.by_customer import ByCustomer
-from forwarder.canary import Canary
+from forwarder.chores import Chores
 from forwarder.errand import Errand, Memory, Pair, Policy, View, prepare
 from forwarder.lane import Strict
 from forwarder.line import Line
@@ -44,13 +44,13 @@ class Replay:
     lanes: int = 0  # 0: strict, one at a time; else so many side by side, in order for each customer
     lane: Strict | ByCustomer = field(init=False)
     line: Line = field(init=False)
-    canary: Canary = field(init=False)
+    chores: Chores = field(init=False)
 
     def __post_init__(self) -> None:
         """Find the position and the state of the line in the delivery book."""
         self.lane = ByCustomer(self.books, self.policy.window_s) if self.lanes else Strict(self.books)
         self.line = Line(self.books, self.say)
-        self.canary = Canary(self.books)
+        self.chores = Chores(self.books)
 
     @property
     def view(self) -> View:

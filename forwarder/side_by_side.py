@@ -78,7 +78,7 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
         lanes, told = Lanes(run, pool, stop, wake), ""
         while not stop.is_set():
             try:
-                run.canary.answer()
+                run.chores()
                 if not turn(lanes) and not stop.is_set():
                     wake.wait(pause_s(lanes))
                 told = ""

@@ -17,6 +17,7 @@ from journal.command import (
     journal_option,
     json_option,
     max_bytes_option,
+    metrics_option,
     print_json,
     program,
     tell,
@@ -82,6 +83,7 @@ def init(db: Path, spool: Path | None) -> None:
     show_default=True,
     help="Seconds in which nothing went the whole way after which a canary is sent it; 0: none.",
 )
+@metrics_option
 @click.option("--once", is_flag=True, help="One sweep of the spool, then stop.")
 def ingest(
     db: Path,
@@ -92,6 +94,7 @@ def ingest(
     *,
     checkpoint_every: int,
     canary: float,
+    metrics: Path | None,
     once: bool,
 ) -> None:
     """Take files from the spool into the journal until stopped."""
@@ -127,6 +130,10 @@ def ingest(
         chores: list[way.Chore] = [Clock(book), keep]
         if canary:
             chores.append(Canary(book, spool, beside(db, delivery), every_s=canary))
+        if metrics is not None:
+            from journal.metrics import writer
+
+            chores.append(writer(metrics, book, db, files, say))
         way.run(files, book, beside(db, delivery), stop, wake, say=say, chores=chores)
 
 

@@ -69,15 +69,19 @@ def head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
 def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now) -> Swept:
     """Take everything that is due. Raises log.NotNow when the journal can't be written now: the files stay."""
     swept = Swept()
-    for batch in spool.batches(spool.ready(), time.monotonic()):
+    files = spool.ready()
+    spool.left = len(files)
+    for batch in spool.batches(files, time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
         verdicts = enter(due, db, now) if due else []
         for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
             gone = retire(spool, contents, verdict, say)
+            spool.left -= gone
             swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
             swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
             swept.rejected += verdict.fate == "reject" and gone
+    spool.swept_at = time.time()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
     return swept

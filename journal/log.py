@@ -55,6 +55,7 @@ __all__ = [
     "has_body",
     "head",
     "lay_tables",
+    "moment",
     "only_instance",
     "open_book",
     "reading_failed",
@@ -92,6 +93,11 @@ def utc_now() -> datetime:
 def stamp(moment: datetime) -> str:
     """Write a moment as the log does: UTC, milliseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def moment(at: str | None) -> float | None:
+    """What the log wrote, as seconds since 1970; None of nothing."""
+    return datetime.fromisoformat(at).timestamp() if at is not None else None
 
 
 def boot_facts() -> dict[str, Any]:

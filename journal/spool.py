@@ -63,6 +63,8 @@ class Spool:
         """`say(path, why)` hears once of everything that is not taken, or can't be. `stop` ends a long sweep early."""
         self.root = root
         self._prefix = str(root)
+        self.left = 0  # files that the last sweep left, so far
+        self.swept_at: float | None = None  # when one last came to its end, by the wall clock
         self.max_bytes = max_bytes
         self._say = say
         self._stop = stop or threading.Event()

@@ -112,8 +112,8 @@ def test_the_forwarder_answers_each_once_across_restarts(store: Store, omneo: Om
             Canary(book, store.spool, store.delivery, every_s=0)()
             store.sweep()
             for _ in range(2):
-                run.canary._looked_at = -10
-                run.canary.answer()
+                run.chores.canary._looked_at = -10
+                run.chores.canary.answer()
     book.close()
     flights = [seq for seq, _ in entries(store.db, "journal")]
     assert [facts for _, facts in entries(store.delivery, "delivery")] == [f'{{"seq":{seq}}}' for seq in flights]

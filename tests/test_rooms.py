@@ -44,6 +44,8 @@ JOURNAL = {
     "restore": "archive backup checkpoint log verify schemas",
     "canary": "log spool",
     "clock": "log",
+    "gauges": "say",
+    "metrics": "gauges log say spool",
     "ingest": "canary check document known log rejected say spool",
     "command": "log rejected",
     "words": "command",
@@ -58,7 +60,8 @@ JOURNAL = {
     "cli_report": "browse command day export log report report_page report_text story",
     "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
-    "cli": "canary check cli_keep cli_report cli_proof clock command ingest log rejected say schemas spool story words",
+    "cli": "canary check cli_keep cli_report cli_proof clock command ingest log metrics rejected say schemas spool"
+    " story words",
 }
 FORWARDER = {
     "outcome": "",
@@ -75,11 +78,12 @@ FORWARDER = {
     "by_customer": "books known queues",
     "line": "books outcome window journal.document journal.log journal.say",
     "canary": "books journal.log",
+    "chores": "books canary",
     "omneo": "outcome journal.document",
     "link": "omneo outcome window journal.log",
     "lookup": "errand known link omneo outcome journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
-    "replay": "apportion books by_customer canary errand known lane line link lookup omneo outcome redeem"
+    "replay": "apportion books by_customer chores errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.say",
     "patience": "outcome replay journal.log",
     "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
@@ -88,13 +92,14 @@ FORWARDER = {
     "status": "books journal.log journal.story",
     "exposure": "books journal.document journal.log",
     "standing": "books exposure status journal.log journal.story",
+    "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
     "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side standing"
+    "cli": "books decide demo doctor link metrics options patience plan replay sandbox.serve side_by_side standing"
     " standing_text status window wire journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
@@ -111,6 +116,7 @@ LIBRARIES = {
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
+    "prometheus_client": "journal.gauges forwarder.metrics",
     "rich": "forwarder.demo_screen",
     "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story",
     "starlette": "forwarder.sandbox",

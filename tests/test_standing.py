@@ -230,7 +230,7 @@ def test_a_canary_that_does_not_come_back_is_told(store: Store, omneo: Omneo, to
         assert look(store)["whole_way"] == {"at": None, "canary_out_s": None}
         with closing(log.open_book(store.db, "journal", write=True)) as book:
             log.append(book, [log.Entry("canary", facts={"canary": 1})])
-            run.canary.answer()
+            run.chores.canary.answer()
             assert look(store)["whole_way"]["at"] is not None
             assert look(store)["whole_way"]["canary_out_s"] is None
             log.append(book, [log.Entry("canary", facts={"canary": number}) for number in (2, 3)])
