@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from journal import cli_keep, cli_proof, cli_report, log
+from journal import cli_ingest, cli_keep, cli_proof, cli_report, log
 from journal.command import (
     Command,
     beside,
@@ -17,7 +17,6 @@ from journal.command import (
     journal_option,
     json_option,
     max_bytes_option,
-    metrics_option,
     print_json,
     program,
     tell,
@@ -59,82 +58,6 @@ def init(db: Path, spool: Path | None) -> None:
     tell(f"Created the journal {db}.")
     if spool is not None:
         tell(f"The POS drops its files into {spool}.")
-
-
-@cli.command()
-@journal_option
-@delivery_option
-@click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, required=True, help="The watched directory.")
-@max_bytes_option
-@cli_proof.key_option
-@click.option(
-    "--checkpoint-every",
-    envvar="OMNEO_CHECKPOINT_EVERY",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Entries after which a checkpoint is due, if there is a key.",
-)
-@click.option(
-    "--canary",
-    envvar="OMNEO_CANARY",
-    type=click.FloatRange(min=0),
-    default=300,
-    show_default=True,
-    help="Seconds in which nothing went the whole way after which a canary is sent it; 0: none.",
-)
-@metrics_option
-@click.option("--once", is_flag=True, help="One sweep of the spool, then stop.")
-def ingest(
-    db: Path,
-    delivery: Path | None,
-    spool: Path,
-    max_bytes: int,
-    key: Path | None,
-    *,
-    checkpoint_every: int,
-    canary: float,
-    metrics: Path | None,
-    once: bool,
-) -> None:
-    """Take files from the spool into the journal until stopped."""
-    import signal
-    import threading
-
-    from journal import ingest as way
-    from journal.canary import Canary
-    from journal.clock import Clock
-    from journal.say import speak
-    from journal.spool import Spool
-
-    if not spool.is_dir():
-        raise log.Unusable(f"There is no spool directory {spool}; create it, or give the right one with --spool.")
-    say = speak("omneo-journal")
-    stop, wake = threading.Event(), threading.Event()
-    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
-    book = log.open_book(db, "journal", write=True)
-    keep = cli_proof.keeper(book, key, checkpoint_every, lambda: way.head_of(beside(db, delivery), say), say)
-
-    def end(*_: object) -> None:
-        stop.set()
-        wake.set()
-
-    with log.only_instance(db, "omneo-journal ingest"):
-        if once:
-            way.opened(book, beside(db, delivery), say=say)
-            if not way.once(files, book, say=say, keep=keep):
-                fail("Some files still change or can't be taken; they were left for the next run.", 75)
-            return
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
-        chores: list[way.Chore] = [Clock(book), keep]
-        if canary:
-            chores.append(Canary(book, spool, beside(db, delivery), every_s=canary))
-        if metrics is not None:
-            from journal.metrics import writer
-
-            chores.append(writer(metrics, book, db, files, say))
-        way.run(files, book, beside(db, delivery), stop, wake, say=say, chores=chores)
 
 
 @cli.command()
@@ -278,7 +201,7 @@ def close_check(db: Path, delivery: Path | None, *, as_json: bool) -> None:
     sys.exit(0 if clear else 1)
 
 
-for added in (*cli_report.COMMANDS, *cli_keep.COMMANDS, *cli_proof.COMMANDS):
+for added in (cli_ingest.ingest, *cli_report.COMMANDS, *cli_keep.COMMANDS, *cli_proof.COMMANDS):
     cli.add_command(added)
 
 

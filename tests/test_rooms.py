@@ -58,10 +58,11 @@ JOURNAL = {
     "report_page": "day pictures report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
+    "outcomes": "command log say schemas story",
     "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
-    "cli": "canary check cli_keep cli_report cli_proof clock command ingest log metrics rejected say schemas spool"
-    " story words",
+    "cli_ingest": "canary cli_proof clock command ingest log metrics outcomes say spool",
+    "cli": "check cli_ingest cli_keep cli_report cli_proof command log rejected schemas story words",
 }
 FORWARDER = {
     "outcome": "",
@@ -107,8 +108,8 @@ SANDBOX = "forwarder.sandbox"
 
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
-    "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli"
-    " forwarder.options forwarder.standing_text",
+    "click": "journal.cli journal.cli_ingest journal.cli_keep journal.cli_report journal.cli_proof journal.command"
+    " forwarder.cli forwarder.options forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
