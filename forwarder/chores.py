@@ -10,8 +10,9 @@ class Chores:
     """Answers canaries, and does whatever else was given to it."""
 
     def __init__(self, books: Books) -> None:
-        """`others` is for whoever sets up the run."""
+        """`others` and `make_room` are for whoever sets up the run."""
         self.canary = Canary(books)
+        self.make_room: Callable[[], bool] = lambda: False  # on a full disk
         self.others: list[Callable[[], object]] = []
 
     def __call__(self) -> None:

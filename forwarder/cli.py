@@ -58,6 +58,7 @@ def run(
     import threading
 
     from forwarder import patience, side_by_side
+    from forwarder.ballast import Ballast
 
     stop, wake = threading.Event(), threading.Event()
 
@@ -69,6 +70,9 @@ def run(
     signal.signal(signal.SIGINT, end)
     with forwarding(db, beside(db, delivery), stop, options) as running:
         if not once:
+            ballast = Ballast(beside(db, delivery))
+            running.chores.others.append(ballast.keep)
+            running.chores.make_room = ballast.give_up
             if metrics is not None or metrics_port is not None:
                 from forwarder.metrics import writer
 

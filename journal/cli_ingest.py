@@ -91,6 +91,7 @@ def ingest(
     from journal import ingest as way
     from journal.canary import Canary
     from journal.clock import Clock
+    from journal.reserve import Reserve
     from journal.say import speak
     from journal.spool import Spool
 
@@ -106,7 +107,7 @@ def ingest(
     with log.only_instance(db, "omneo-journal ingest"):
         if once:
             way.opened(book, other, say=say)
-            whole = way.once(files, book, say=say, keep=keep)
+            whole = way.once(files, book, say=say, keep=keep, room=Reserve(db))
             while words is not None and words.follow():
                 pass
             if not whole:
@@ -127,7 +128,7 @@ def ingest(
 
             chores.append(writer(metrics, book, db, files, say))
         with _telling(words, stop):
-            way.run(files, book, other, stop, wake, say=say, chores=chores)
+            way.run(files, book, other, stop, wake, say=say, chores=chores, room=Reserve(db))
 
 
 def _outcomes(

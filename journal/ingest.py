@@ -25,8 +25,9 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from journal import canary, check, document, known, log
+from journal import canary, check, document, known, log, reserve
 from journal.rejected import REJECTED
+from journal.reserve import Room
 from journal.say import Say
 from journal.spool import CANARY, Contents, Spool
 
@@ -66,14 +67,19 @@ def head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
         return None
 
 
-def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now) -> Swept:
-    """Take everything that is due. Raises log.NotNow when the journal can't be written now: the files stay."""
+def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now, room: Room = reserve.none) -> Swept:
+    """
+    Take everything that is due. Raises log.NotNow when the journal can't be written now, or the disk has no `room` for
+    more: the files stay.
+    """
     swept = Swept()
     files = spool.ready()
     spool.left = len(files)
     for batch in spool.batches(files, time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
+        if due:
+            room()
         verdicts = enter(due, db, now) if due else []
         for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
             gone = retire(spool, contents, verdict, say)
@@ -134,16 +140,16 @@ def _nothing() -> None:
     """Without a key no checkpoint is made."""
 
 
-def once(spool: Spool, db: Connection, *, say: Say, keep: Chore = _nothing) -> bool:
+def once(spool: Spool, db: Connection, *, say: Say, keep: Chore = _nothing, room: Room = reserve.none) -> bool:
     """One sweep, and a short wait for files that are not whole yet. True when nothing is left for another time."""
     give_up = time.monotonic() + ONCE_WAIT_S
     keep()
-    sweep(spool, db, say=say)
+    sweep(spool, db, say=say, room=room)
     while spool.next_due(time.monotonic()) is not None:
         if time.monotonic() > give_up:
             return False
         time.sleep(ONCE_LOOK_S)
-        sweep(spool, db, say=say)
+        sweep(spool, db, say=say, room=room)
     return True
 
 
@@ -156,6 +162,7 @@ def run(
     *,
     say: Say,
     chores: Sequence[Chore] = (),
+    room: Room = reserve.none,
 ) -> None:
     """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `chores` are done each time."""
     patient = Patience(say)
@@ -169,7 +176,7 @@ def run(
             wake.clear()
             for chore in chores:  # first, so that a day is closed before the next one's sales
                 patient.with_(chore)
-            patient.with_(lambda: sweep(spool, db, say=say), "sweep")
+            patient.with_(lambda: sweep(spool, db, say=say, room=room), "sweep")
             look_at_the_root()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))

@@ -46,7 +46,8 @@ JOURNAL = {
     "clock": "log",
     "gauges": "say",
     "metrics": "gauges log say spool",
-    "ingest": "canary check document known log rejected say spool",
+    "reserve": "log",
+    "ingest": "canary check document known log rejected reserve say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
@@ -61,12 +62,13 @@ JOURNAL = {
     "outcomes": "command log say schemas story",
     "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
-    "cli_ingest": "canary cli_proof clock command ingest log metrics outcomes say spool",
+    "cli_ingest": "canary cli_proof clock command ingest log metrics outcomes reserve say spool",
     "cli": "check cli_ingest cli_keep cli_report cli_proof command log rejected schemas story words",
 }
 FORWARDER = {
     "outcome": "",
     "wire": "",
+    "ballast": "",
     "window": "",
     "apportion": "",
     "queues": "",
@@ -100,8 +102,8 @@ FORWARDER = {
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link metrics options patience plan replay sandbox.serve side_by_side standing"
-    " standing_text status window wire journal.command journal.log journal.rejected journal.say",
+    "cli": "ballast books decide demo doctor link metrics options patience plan replay sandbox.serve side_by_side"
+    " standing standing_text status window wire journal.command journal.log journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
