@@ -40,7 +40,7 @@ machine: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# Half a minute; fails on a figure that is worse than half of what is asked.
+# A minute; fails on a figure that is worse than half of what is asked.
 bench-slice: $(VENV)/installed
 	$(BIN)/python -m tests.bench --slice $(ARGS)
 

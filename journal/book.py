@@ -137,7 +137,7 @@ def set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = EXTRA")  # also syncs the directory after the rollback journal is unlinked
     db.execute("PRAGMA secure_delete = ON")  # a redacted body is overwritten, not just unlinked
     db.execute("PRAGMA cell_size_check = ON")
-    db.execute("PRAGMA cache_size = -16000")  # KiB
+    db.execute("PRAGMA cache_size = -2000")  # KiB
 
 
 def check_sqlite() -> None:

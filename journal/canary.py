@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlite3 import Connection, DatabaseError
 
 from journal import log
-from journal.spool import CANARY
+from journal.files import CANARY
 
 BODY = re.compile(rb'\{"canary":(\d{1,15})\}')
 THERE = {"delivered", "refused", "held", "cancelled", "canary"}  # an entry like that has gone the whole way

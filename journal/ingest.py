@@ -26,10 +26,11 @@ from watchdog.events import (
 from watchdog.observers import Observer
 
 from journal import canary, check, document, known, log, reserve
+from journal.files import CANARY, Contents
 from journal.rejected import REJECTED
 from journal.reserve import Room
 from journal.say import Say
-from journal.spool import CANARY, Contents, Spool
+from journal.spool import Spool
 
 RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and a queue of events can overflow
 ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
@@ -73,9 +74,7 @@ def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_no
     more: the files stay.
     """
     swept = Swept()
-    files = spool.ready()
-    spool.left = len(files)
-    for batch in spool.batches(files, time.monotonic()):
+    for batch in spool.batches(spool.ready(), time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
         if due:
@@ -145,6 +144,8 @@ def once(spool: Spool, db: Connection, *, say: Say, keep: Chore = _nothing, room
     give_up = time.monotonic() + ONCE_WAIT_S
     keep()
     sweep(spool, db, say=say, room=room)
+    while spool.more:
+        sweep(spool, db, say=say, room=room)
     while spool.next_due(time.monotonic()) is not None:
         if time.monotonic() > give_up:
             return False
@@ -176,7 +177,8 @@ def run(
             wake.clear()
             for chore in chores:  # first, so that a day is closed before the next one's sales
                 patient.with_(chore)
-            patient.with_(lambda: sweep(spool, db, say=say, room=room), "sweep")
+            if patient.with_(lambda: sweep(spool, db, say=say, room=room), "sweep") and spool.more:
+                wake.set()
             look_at_the_root()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))

@@ -23,7 +23,7 @@ from schemas import KINDS
 
 ENDING = ".outcome.json"
 POSITION = ".position"
-LOOK_S = 2.0
+LOOK_S = 4.0
 PIECE = 200  # entries at a time, and then a breath, so that a burst is taken first
 BREATH_S = 0.05
 AGAIN = 1000  # entries of each book that a start goes back: what a power cut may have taken of the files

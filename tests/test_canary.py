@@ -15,7 +15,7 @@ from forwarder.canary import Canary as Answer
 from forwarder.replay import step
 from journal import ingest, log
 from journal.canary import Canary
-from journal.spool import CANARY
+from journal.files import CANARY
 
 
 def entries(path: Path, book: str) -> list[tuple[int, str]]:
