@@ -217,17 +217,18 @@ def abandon(document: str, db: Path, delivery: Path | None, by: str, note: str) 
 @cli.command()
 @journal_option
 @delivery_option
+@click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, help="The spool, if it shall be looked at too.")
 @link_options
 @ROUTES
 @json_option
-def doctor(db: Path, delivery: Path | None, *, as_json: bool, **options: Any) -> None:
+def doctor(db: Path, delivery: Path | None, spool: Path | None, *, as_json: bool, **options: Any) -> None:
     """Check the way to Omneo step by step, and say what is wrong. Sends no document."""
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     from forwarder import doctor as examination
     from forwarder.wire import Wire
 
     asked = {name: options[name] for name in ("url", "token_file", "rate", "routes")}
-    patient = examination.Patient(db, beside(db, delivery), now=log.utc_now, **asked)
+    patient = examination.Patient(db, beside(db, delivery), spool, now=log.utc_now, **asked)
     wire = Wire(options["timeout"])
     well = True
     try:

@@ -23,7 +23,7 @@ from journal.rejected import NAME_MAX, REJECTED, cut, printable
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
 MOST = 4096  # files of one scan that are remembered …
 BATCH_FILES = 256  # files in one commit at the most …
-BATCH_BYTES = 16 * 1024 * 1024  # … and bytes, which bounds our memory too
+BATCH_BYTES = 4 * 1024 * 1024  # … and bytes, which bounds our memory too
 
 
 class Spool:

@@ -95,7 +95,7 @@ def test_a_burst_comes_in_bounded_batches(shop: Shop, monkeypatch: pytest.Monkey
     for number in range(2100):
         (shop.spool / f"{number}.json").write_bytes(b"{}")
     sizes = [len(batch) for batch in shop.files.batches(shop.files.ready(), 0)]
-    assert sizes == [1024, 1024, 52]
+    assert sizes == [256] * 8 + [52]
     monkeypatch.setattr(spool, "BATCH_BYTES", 100)
     assert {len(batch) for batch in shop.files.batches(shop.files.ready(), 0)} == {50}
 
