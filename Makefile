@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint oldest machine bench bench-slice campaign campaign-slice tamper lock clean
+.PHONY: demo test lint oldest machine breakdown bench bench-slice campaign campaign-slice tamper lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -36,6 +36,10 @@ tamper: $(VENV)/installed
 # Redemptions, reversals, returns and sales on a bad line and with jumping clocks, in made-up time: EXAMPLES, SEED.
 machine: $(VENV)/installed
 	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py -k TestRedemptions
+
+# A shop in which something is wrong, to practise on: without NAME it lists them. Ctrl-C ends it.
+breakdown: $(VENV)/installed
+	$(BIN)/python tests/breakdowns.py $(NAME)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -60,7 +60,7 @@ class _Asked:
 
     def address(self, patient: Patient) -> str:
         self._url = check_url(patient.url)
-        return f"{self._url.scheme}://{self._url.host}{self._url.path}"
+        return f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
 
     def credentials(self, patient: Patient) -> str:
         found = Credentials.find(patient.token_file)

@@ -183,4 +183,6 @@ def programs(patient: Patient) -> str:
         raise Ill(f"the forwarder runs, but has not followed the journal for {out_s / 60:.0f} min", advice)
     names = {"ingest": "omneo-journal ingest", "forwarder": "omneo-forwarder run"}
     off = [names[name] for name, runs in told["at_work"].items() if runs is False]
+    if len(off) == 1:
+        raise Ill(f"{off[0]} is not running", "start it, and look at its log if it ends again")
     return f"not running: {', '.join(off)}" if off else "both run"

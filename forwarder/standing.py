@@ -3,7 +3,6 @@ How things stand, in full: what `status` has, and how old the backlog is, how fa
 the disk lasts. Read from the books alone, and cheap however many wait: positions are found by halving, not by counting.
 """
 
-import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 from forwarder import status
 from forwarder.books import last_turn
 from forwarder.exposure import Exposure
-from journal import log, story
+from journal import log, reserve, story
 
 AGES_S = (60, 600, 3600, 86400, 604800)  # the backlog is told in pieces of at most this age
 SPEED_S = 300  # how long speed is measured over …
@@ -165,14 +164,16 @@ def _disk(books: sqlite3.Connection, journal: Path, delivery: Path, now: datetim
     """Free space where the books are, and for how many days it is enough if they grow as in the last one."""
     grows: dict[int, tuple[int, float]] = {}  # device → (free bytes, growth in bytes a day)
     for schema, path in (("main", journal), ("delivery", delivery)):
-        there = os.statvfs(path.parent)
+        free, _ = reserve.of(path.parent)
         device, head = path.parent.stat().st_dev, log.head(books, schema)[0]
         entries = head + 1 - first_at(books, schema, now - timedelta(seconds=DAY_S))
         growth = path.stat().st_size / head * entries if head and path.exists() else 0.0
-        grows[device] = (there.f_bavail * there.f_frsize, grows.get(device, (0, 0.0))[1] + growth)
-    days = [free / growth for free, growth in grows.values() if growth]
+        grows[device] = (free, grows.get(device, (0, 0.0))[1] + growth)
+    free, least = reserve.of(journal.parent)
+    days = [left / growth for left, growth in grows.values() if growth]
     return {
         "free_bytes": min(free for free, _ in grows.values()),
         "grows_bytes_a_day": round(sum(growth for _, growth in grows.values())),
         "days_left": round(min(days), 1) if days else None,
+        "nearly_full": free < least,
     }

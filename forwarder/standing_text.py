@@ -117,6 +117,8 @@ def _stalled(told: dict[str, Any], now: datetime) -> Iterator[str]:
     for name, program in (("ingest", "omneo-journal ingest"), ("forwarder", "omneo-forwarder run")):
         if told["at_work"][name] is False:
             yield f"  ! {program} is not running."
+    if told["disk"]["nearly_full"]:
+        yield "  ! The disk is nearly full: files stay in the spool."
     if way["canary_out_s"] is not None and way["canary_out_s"] > CANARY_S:
         yield f"  ! A canary has been out for {span(way['canary_out_s'])}: the forwarder does not follow the journal."
     if way["at"] is not None:

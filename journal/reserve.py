@@ -26,14 +26,19 @@ class Reserve:
 
     def __call__(self) -> None:
         """Raises NotNow while the disk is nearly full."""
-        there = os.statvfs(self._journal.parent)
-        least = min(BYTES, there.f_blocks * there.f_frsize // SHARE)
-        self._short = there.f_bavail * there.f_frsize < (least * AGAIN if self._short else least)
+        free, least = of(self._journal.parent)
+        self._short = free < (least * AGAIN if self._short else least)
         if self._short:
             raise NotNow(
                 f"The disk that holds {self._journal} is nearly full: free some space. Files stay in the spool, and"
                 " everything goes on by itself then."
             )
+
+
+def of(directory: Path) -> tuple[int, int]:
+    """Free bytes there, and how many of them intake leaves alone."""
+    there = os.statvfs(directory)
+    return there.f_bavail * there.f_frsize, min(BYTES, there.f_blocks * there.f_frsize // SHARE)
 
 
 def none() -> None:

@@ -136,8 +136,11 @@ def test_it_knows_which_programs_run_and_that_one_does_not_follow(store: Store, 
     book = log.open_book(store.db, "journal", write=True)
     log.append(book, [log.Entry("canary", facts={"canary": 1})], now=lambda: log.utc_now() - timedelta(minutes=9))
     book.close()
-    with log.only_instance(store.delivery, "omneo-forwarder run"):  # it runs, and hangs
+    with log.only_instance(store.db, "omneo-journal ingest"):
         found = findings(store, omneo.url, token)
+        assert (ill(found), found["programs"]["found"]) == (["programs"], "omneo-forwarder run is not running")
+        with log.only_instance(store.delivery, "omneo-forwarder run"):  # it runs, and hangs
+            found = findings(store, omneo.url, token)
     assert ill(found) == ["programs"]
     assert "not followed the journal for 9 min" in found["programs"]["found"]
 

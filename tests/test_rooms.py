@@ -95,7 +95,7 @@ FORWARDER = {
     "decide": "books known journal.log",
     "status": "books journal.log journal.story",
     "exposure": "books journal.document journal.log",
-    "standing": "books exposure status journal.log journal.story",
+    "standing": "books exposure status journal.log journal.reserve journal.story",
     "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
     "doctor_box": "books standing journal.book journal.chain journal.ingest journal.log",
