@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder.options import ROUTES, TIMEOUT, lanes_of, link_options, policy_of, policy_options
+from forwarder import cli_look
+from forwarder.options import TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
 from journal.command import (
     beside,
@@ -130,30 +131,6 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
 @cli.command()
 @journal_option
 @delivery_option
-@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
-@click.option("--full", is_flag=True, help="With --json: everything that people are told.")
-@json_option
-def status(db: Path, delivery: Path | None, *, watch: bool, full: bool, as_json: bool) -> None:
-    """How things stand."""
-    from forwarder import standing, standing_text
-
-    book = beside(db, delivery)
-    if as_json and not full:
-        from forwarder.status import status as brief
-
-        print_json(brief(db, book, log.utc_now()))
-    elif as_json:
-        print_json(standing.look(db, book, log.utc_now()))
-    elif watch:
-        standing_text.watch(lambda: (standing.look(db, book, now := log.utc_now()), now))
-    else:
-        for line in standing_text.lines(standing.look(db, book, now := log.utc_now()), now):
-            tell(line)
-
-
-@cli.command()
-@journal_option
-@delivery_option
 @policy_options
 @TIMEOUT
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="Documents; 0: all.")
@@ -217,30 +194,43 @@ def abandon(document: str, db: Path, delivery: Path | None, by: str, note: str) 
 @cli.command()
 @journal_option
 @delivery_option
-@click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, help="The spool, if it shall be looked at too.")
 @link_options
-@ROUTES
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The sales of this day.")
+@click.option("--sample", type=click.IntRange(min=1), help="So many sales at random, the newest among them; or 100.")
 @json_option
-def doctor(db: Path, delivery: Path | None, spool: Path | None, *, as_json: bool, **options: Any) -> None:
-    """Check the way to Omneo step by step, and say what is wrong. Sends no document."""
+def witness(db: Path, delivery: Path | None, *, day: Any, sample: int | None, as_json: bool, **options: Any) -> None:
+    """Read back from Omneo what sales took along, and hold the journal against it. Changes nothing."""
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
-    from forwarder import doctor as examination
-    from forwarder.wire import Wire
+    import random
+    import time
 
-    asked = {name: options[name] for name in ("url", "token_file", "rate", "routes")}
-    patient = examination.Patient(db, beside(db, delivery), spool, now=log.utc_now, **asked)
+    from forwarder import read_back as way
+    from forwarder.link import Credentials, Link, check_url
+    from forwarder.wire import Wire
+    from journal.day import Days
+
+    if day is not None and sample is not None:
+        raise click.UsageError("Give --day or --sample, not both.")
+    os.nice(19)  # the tills come first
+    url, credentials = check_url(options["url"]), Credentials.find(options["token_file"])
+    log.open_book(db, "journal", write=False).close()
     wire = Wire(options["timeout"])
-    well = True
+
+    def rest(seconds: float) -> None:
+        time.sleep(seconds)
+
     try:
-        for finding in examination.examine(patient, wire):
-            well = well and finding.ok is not False
-            if as_json:
-                print_json(finding.as_json())
-            else:
-                tell(finding.told())
+        link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
+        which = sample or 100 if day is None else Days(day.date(), day.date(), None)
+        told = way.examine(db, beside(db, delivery), link, which, dice=random.SystemRandom(), rest=rest)
     finally:
         wire.close()
-    sys.exit(0 if well else 1)
+    if as_json:
+        print_json(told)
+    else:
+        for line in way.lines(told):
+            tell(line)
+    sys.exit(0 if told["ok"] else 1)
 
 
 @cli.command()
@@ -265,6 +255,10 @@ def demo() -> None:
     except ModuleNotFoundError as missing:
         fail(f"The demo needs {missing.name}: pip install 'omneo-journal[demo]'.", 78)
     sys.exit(tell())
+
+
+for added in cli_look.COMMANDS:
+    cli.add_command(added)
 
 
 def main() -> NoReturn:

@@ -37,9 +37,9 @@ JOURNAL = {
     "exhibit": "chain checkpoint evidence log note proof roots tree verify walk",
     "standalone": "",
     "story": "document known log",
-    "packed": "chain log",
-    "archive": "chain log packed story",
-    "redact": "archive log packed story",
+    "packed": "chain log note",
+    "archive": "chain checkpoint log note packed story",
+    "redact": "archive checkpoint log note packed story",
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
@@ -61,8 +61,8 @@ JOURNAL = {
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
     "outcomes": "command log say schemas story",
-    "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
+    "cli_keep": "archive backup checkpoint cli_proof command log person redact rejected restore story",
     "cli_ingest": "canary cli_proof clock command ingest log metrics outcomes reserve say spool",
     "cli": "check cli_ingest cli_keep cli_report cli_proof command log rejected schemas story words",
 }
@@ -83,9 +83,10 @@ FORWARDER = {
     "line": "books outcome window journal.document journal.log journal.say",
     "canary": "books journal.log",
     "chores": "books canary",
-    "omneo": "outcome journal.document",
+    "witness": "journal.log",
+    "omneo": "outcome witness journal.document",
     "link": "omneo outcome window journal.log",
-    "lookup": "errand known link omneo outcome journal.log",
+    "lookup": "books errand known link omneo outcome witness journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
     "replay": "apportion books by_customer chores errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.say",
@@ -98,14 +99,17 @@ FORWARDER = {
     "standing": "books exposure status journal.log journal.reserve journal.story",
     "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
+    "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",
     "doctor_box": "books standing journal.book journal.chain journal.ingest journal.log",
     "doctor": "doctor_box link omneo outcome status",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "ballast books decide demo doctor link metrics options patience plan replay sandbox.serve side_by_side"
-    " standing standing_text status window wire journal.command journal.log journal.rejected journal.say",
+    "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
+    "cli": "ballast books cli_look decide demo link metrics options patience plan read_back replay sandbox.serve"
+    " side_by_side window wire journal.command journal.day journal.log journal.rejected"
+    " journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
@@ -113,7 +117,7 @@ SANDBOX = "forwarder.sandbox"
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
     "click": "journal.cli journal.cli_ingest journal.cli_keep journal.cli_report journal.cli_proof journal.command"
-    " forwarder.cli forwarder.options forwarder.standing_text",
+    " forwarder.cli forwarder.cli_look forwarder.options forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
