@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint units deb boot boot-slice oldest machine bench bench-slice campaign campaign-slice tamper torture \
+.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice campaign campaign-slice tamper torture \
 	torture-slice lock clean
 
 demo: $(VENV)/installed
@@ -64,10 +64,14 @@ tamper: $(VENV)/installed
 machine: $(VENV)/installed
 	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py -k TestRedemptions
 
+# A shop in which something is wrong, to practise on: without NAME it lists them. Ctrl-C ends it.
+breakdown: $(VENV)/installed
+	$(BIN)/python tests/breakdowns.py $(NAME)
+
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# Half a minute; fails on a figure that is worse than half of what is asked.
+# A minute; fails on a figure that is worse than half of what is asked.
 bench-slice: $(VENV)/installed
 	$(BIN)/python -m tests.bench --slice $(ARGS)
 

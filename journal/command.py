@@ -54,6 +54,16 @@ def max_bytes_option(command: Command) -> Command:
     )(command)
 
 
+def metrics_option(command: Command) -> Command:
+    """`--metrics`: where figures for Prometheus go."""
+    return click.option(
+        "--metrics",
+        envvar="OMNEO_METRICS",
+        type=Path,
+        help="Directory for figures in Prometheus' text format, read by node_exporter's textfile collector.",
+    )(command)
+
+
 def beside(db: Path, delivery: Path | None) -> Path:
     """Where the delivery book is."""
     return delivery or db.parent / "delivery.db"

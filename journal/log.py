@@ -27,6 +27,7 @@ from journal.book import (
     NoSuch,
     NotNow,
     Unusable,
+    at_work,
     belong,
     check_sqlite,
     make_directory,
@@ -48,6 +49,7 @@ __all__ = [
     "Unusable",
     "append",
     "as_json",
+    "at_work",
     "belong",
     "boot_facts",
     "copy",
@@ -57,6 +59,7 @@ __all__ = [
     "head",
     "lay_tables",
     "make_directory",
+    "moment",
     "only_instance",
     "open_book",
     "reading_failed",
@@ -94,6 +97,11 @@ def utc_now() -> datetime:
 def stamp(moment: datetime) -> str:
     """Write a moment as the log does: UTC, milliseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def moment(at: str | None) -> float | None:
+    """What the log wrote, as seconds since 1970; None of nothing."""
+    return datetime.fromisoformat(at).timestamp() if at is not None else None
 
 
 def boot_facts() -> dict[str, Any]:

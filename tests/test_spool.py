@@ -4,16 +4,18 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tills import Shop, broken, sale
+from tills import Shop, broken, sale, wait_until
 
 from journal import measure, rejected, spool
+from journal.files import Contents, File
 from journal.rejected import cut, printable
-from journal.spool import QUIET_S, Contents, File
+from journal.spool import QUIET_S
 
 
 def names(shop: Shop) -> list[str]:
@@ -94,7 +96,7 @@ def test_a_burst_comes_in_bounded_batches(shop: Shop, monkeypatch: pytest.Monkey
     for number in range(2100):
         (shop.spool / f"{number}.json").write_bytes(b"{}")
     sizes = [len(batch) for batch in shop.files.batches(shop.files.ready(), 0)]
-    assert sizes == [1024, 1024, 52]
+    assert sizes == [256] * 8 + [52]
     monkeypatch.setattr(spool, "BATCH_BYTES", 100)
     assert {len(batch) for batch in shop.files.batches(shop.files.ready(), 0)} == {50}
 
@@ -402,3 +404,43 @@ def test_new_directories_are_closed_to_others(shop: Shop) -> None:
         os.umask(old)
     for path in (shop.spool / "rejected", Path(shop.spool / "rejected/a.json.error.json")):
         assert path.stat().st_mode & 0o027 == 0
+
+
+# -- very many files
+
+
+def test_of_very_many_the_oldest_are_seen_and_all_are_taken_in_order(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "MOST", 10)
+    for number in range(35):
+        shop.drop(f"till-{number % 3}/{number}.json", sale(f"S-{number:02d}"), age=100 - number)
+    assert len(shop.files.ready()) == 10
+    assert (shop.files.more, shop.files.left) == (True, 35)
+    assert shop.once()
+    assert shop.sales() == [f"S-{number:02d}" for number in range(35)]
+    assert (shop.files.more, shop.files.left) == (False, 0)
+
+
+def test_the_daemon_takes_very_many_without_waiting_in_between(shop: Shop) -> None:
+    for number in range(spool.MOST + 500):
+        (shop.spool / f"{number}.json").write_bytes(sale(f"S-{number}"))
+    with shop.start() as daemon:
+        wait_until(lambda: len(daemon.events("swept")) == 2)
+        first, second = (datetime.fromisoformat(event["timestamp"]) for event in daemon.events("swept"))
+        assert daemon.stop() == 0
+    assert len(shop.sales()) == spool.MOST + 500
+    assert first < second
+
+
+def test_many_that_can_not_be_taken_keep_no_other_from_being_seen(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older than the good one, and more of them than a scan remembers."""
+    monkeypatch.setattr(spool, "MOST", 10)
+    for number in range(30):
+        shop.drop(f"{number}.json", b"{", age=1000)  # not whole: the writer may come back
+    shop.drop("good.json", sale("S-1"))
+    for _ in range(4):
+        shop.sweep()
+    assert shop.sales() == ["S-1"]
+    assert not shop.files.more  # none of them is due: no reason to look again at once
+    assert shop.files.left == 30
