@@ -368,7 +368,7 @@ def test_what_can_not_be_done_is_said_once_however_often_it_is_tried(shop: Shop)
     waker = threading.Thread(target=wakes)
     waker.start()
     keep = lambda: looks.append(1)  # noqa: E731 - a checkpoint that is always possible
-    ingest.run(shop.files, shop.book, shop.delivery, stop, wake, say=lambda what, **_: said.append(what), keep=keep)
+    ingest.run(shop.files, shop.book, shop.delivery, stop, wake, say=lambda what, **_: said.append(what), chores=[keep])
     waker.join()
     assert len(looks) >= 5
     assert said == ["no_file_events", "ready", "not_now", "stopped"]

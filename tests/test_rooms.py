@@ -109,10 +109,10 @@ FORWARDER = {
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
+    "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
     "cli": "ballast books cli_look decide demo doctor link metrics options patience plan read_back replay"
     " side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
     " journal.rejected journal.say sandbox.serve",
-    "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
