@@ -150,7 +150,7 @@ def sale(talk: Talk, errand: Errand) -> Outcome:
     answer = talk.link.ask(omneo.sale(content, talk.policy.system, linked, talk.witness(document)))
     match outcome.meaning(answer):
         case "yes" if omneo.echoes(answer.data, document.external_id):
-            older = omneo.older_than(answer.data, answer, errand.since, sent)
+            older = omneo.older_than(answer.data, answer, errand.since, sent, errand.set_back_s)
             return delivered(errand, answer, answer.data, {"replaced": "an older transaction"} if older else {})
         case "no":
             return refused(talk, errand, answer)
@@ -184,7 +184,7 @@ def look_up(talk: Talk, errand: Errand) -> Outcome | None:
         why = {}
         if omneo.differs(row, document.content):
             why = {"total_there": str(row.get("total")), "total_here": str(document.content["total"])}
-        elif omneo.older_than(row, answer, errand.since, sent):
+        elif omneo.older_than(row, answer, errand.since, sent, errand.set_back_s):
             why = {"replaced": "nothing: it was there before, with the same total"}
         return delivered(errand, answer, row, why, found=True)
     if outcome.nothing_found(answer):
