@@ -220,7 +220,6 @@ def witness(db: Path, delivery: Path | None, *, day: Any, sample: int | None, as
 
     if day is not None and sample is not None:
         raise click.UsageError("Give --day or --sample, not both.")
-    os.nice(19)  # the tills come first
     url, credentials = check_url(options["url"]), Credentials.find(options["token_file"])
     log.open_book(db, "journal", write=False).close()
     wire = Wire(options["timeout"])
