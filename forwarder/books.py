@@ -105,9 +105,9 @@ class Books:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def documents(self, after: int, most: int) -> list[Document]:
-        """Documents of the journal in order, waiting or not, after a seq. One whose body is gone can't go."""
+        """Documents of the journal in order, waiting or not, after a seq. Those whose body is gone are settled in turn."""
         rows = self.journal.execute(
-            "SELECT log.seq, kind, external_id, at, bytes FROM log JOIN body USING (seq)"
+            "SELECT log.seq, kind, external_id, at, bytes FROM log LEFT JOIN body USING (seq)"
             " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",
             (after, most),
         ).fetchall()
