@@ -121,7 +121,7 @@ MUTANTS = (
         "while not stop.is_set() and not patient",
         "while False and not patient",
         "test_ingest",
-        "daemon or opened or start",
+        "daemon_writes",
     ),
     Mutant(
         "a bad file is removed",
@@ -158,8 +158,7 @@ MUTANTS = (
         "journal/spool.py",
         "        return now - since >= QUIET_S\n",
         "        return now >= since\n",
-        "test_ingest",
-        "quiet or half or still or place or change",
+        "test_spool",
     ),
     Mutant(
         "a repeat is judged by its id alone",
@@ -187,14 +186,16 @@ MUTANTS = (
         "forwarder/replay.py",
         "        run.books.take_turn(run.lane.settled_upto, document.seq + TURN)",
         "        run.books.turn.upto = document.seq + TURN",
-        "test_replay",
+        "states",
+        "delivery",
     ),
     Mutant(
         "an attempt at a redemption stays in memory",
         "forwarder/replay.py",
         'Entry("attempt", document.seq, document.external_id, facts))\n        run.books.flush()\n',
         'Entry("attempt", document.seq, document.external_id, facts))\n',
-        "test_redemption_doubt",
+        "states",
+        "delivery",
     ),
     Mutant(
         "what may have left before the start is forgotten",
@@ -209,6 +210,7 @@ MUTANTS = (
         "    if left > 0:\n",
         "    if left > SETTLE_S:\n",
         "test_redemption_doubt",
+        "lags_a_little",
     ),
     Mutant(
         "a redaction keeps the body",
