@@ -352,6 +352,15 @@ def test_the_daemon_waits_for_a_spool_that_has_gone_and_finds_a_new_one(shop: Sh
         assert daemon.process.poll() is None
 
 
+def test_the_daemon_writes_an_entry_before_it_takes_anything(shop: Shop) -> None:
+    """After a sync that failed, it is this commit that puts what was read from memory on disk."""
+    shop.drop("a.json", sale())
+    with shop.start().ready():
+        wait_until(lambda: not shop.waiting())
+    rows = shop.book.execute("SELECT kind FROM log ORDER BY seq").fetchall()
+    assert [kind for (kind,) in rows] == ["created", "opened", "sale"]
+
+
 def test_what_can_not_be_done_is_said_once_however_often_it_is_tried(shop: Shop) -> None:
     said: list[str] = []
     looks: list[int] = []
