@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from sqlite3 import SQLITE_IOERR, DatabaseError, OperationalError
+from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, DatabaseError, OperationalError
 from typing import Any, NoReturn
 
 import click
@@ -136,7 +136,10 @@ def verdict(error: Exception) -> tuple[str, int]:
         return str(error), 75
     if isinstance(error, log.NoSuch):
         return str(error), 1
-    if isinstance(error, OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_IOERR:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, OperationalError) else 0
+    if code in {SQLITE_BUSY, SQLITE_LOCKED}:  # a commit on a slow disk may last
+        return "A book is held by another program; try again in a moment.", 75
+    if code == SQLITE_IOERR:
         return f"The disk fails: {error}. Look at the system's log; nothing was taken that is not on disk.", 75
     if isinstance(error, DatabaseError):
         return f"A book can't be read: {error}. Run omneo-journal verify; keep the file, and restore a backup.", 78

@@ -1,7 +1,9 @@
 """What is on disk before something else happens: the order of syncs and renames, as the fault campaign asked for it."""
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from tills import Shop
 
 from journal import log, rejected
 from journal.book import make_directory, only_instance
+from journal.command import verdict
 
 
 @pytest.fixture
@@ -59,3 +62,14 @@ def test_what_a_cut_creation_left_goes_at_the_next_start(tmp_path: Path, name: s
     with only_instance(path, "a test"):
         assert [each.exists() for each in remains] == [False, False]
     assert all(each.exists() for each in (path, *others))
+
+
+def test_a_commit_that_lasts_is_not_now_for_whoever_reads_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    log.create(path, "journal", {})
+    with closing(log.open_book(path, "journal", write=True)) as writer, closing(sqlite3.connect(path, 0)) as reader:
+        writer.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError) as found:
+            log.head(reader)
+        writer.execute("ROLLBACK")
+    assert verdict(found.value) == ("A book is held by another program; try again in a moment.", 75)

@@ -72,8 +72,14 @@ def put(place: Near, drops: Sequence[Drop]) -> None:
     """Into the spool, durably and in this order: what a till does is not what is tested."""
     for drop in drops:
         path = place.spool / drop.path
-        path.write_bytes(drop.body)
-        stamp(path, drop)
+        draft = path.with_name(f".{path.name}.part")
+        with draft.open("wb") as file:
+            file.write(drop.body)
+            file.flush()
+            os.fsync(file.fileno())
+        stamp(draft, drop)
+        draft.rename(path)
+        log.sync_directory(path.parent)
 
 
 def stamp(path: Path, drop: Drop) -> None:
