@@ -1,5 +1,6 @@
 """Fixtures of all rooms."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 from redeeming import counter
 from standin import listen, omneo, open_place, sandbox, store, token
 from tills import Shop
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # for `tests.…`; last, so that the installed wheel is tested
 
 __all__ = [
     "counter",
