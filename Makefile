@@ -54,7 +54,7 @@ torture: $(VENV)/installed
 
 # Each means once, in some minutes, with the planted bugs that it has to catch. Says by name what can't be done here.
 torture-slice: $(VENV)/installed
-	$(BIN)/python -m tests.faults $(MEANS) --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/python -m tests.faults $(MEANS) --slice --together 2 $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # 2,000 tamperings with real journals, 200 untouched ones, two verifiers: SEED=n repeats a run.
 tamper: $(VENV)/installed

@@ -11,9 +11,9 @@ a run; `--json` keeps its figures, those of other means in that file aside.
 import argparse
 import importlib
 import json
-import pkgutil
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,11 +25,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import tests.faults
 from tests.faults import page
 from tests.faults.means import Figures, Means, Size
+from tests.faults.together import together
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 
 
 @dataclass
@@ -74,10 +75,10 @@ def version() -> dict[str, Any]:
 
 
 def discover() -> dict[str, Means]:
-    """Every means there is, by name."""
-    modules = sorted(each.name for each in pkgutil.iter_modules(tests.faults.__path__) if each.name != "__main__")
-    found = [getattr(importlib.import_module(f"tests.faults.{name}"), "MEANS", None) for name in modules]
-    return {means.name: means for means in found if means is not None}
+    """Every means there is, by name. Other modules here are scripts, some for another Python: they aren't imported."""
+    modules = sorted(path.stem for path in HERE.glob("*.py") if re.search(r"^MEANS\b", path.read_text(), re.MULTILINE))
+    found: list[Means] = [importlib.import_module(f"tests.faults.{name}").MEANS for name in modules]
+    return {means.name: means for means in found}
 
 
 def options(names: list[str]) -> argparse.Namespace:
@@ -88,6 +89,9 @@ def options(names: list[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="so many times as many points")
     parser.add_argument("--json", type=Path, help="keep the figures here")
     parser.add_argument("--page", action="store_true", help="write the kept figures into docs/reliability.md")
+    parser.add_argument(
+        "--together", type=int, default=1, help="so many means at once: most of them wait for something"
+    )
     parser.add_argument("--strict", action="store_true", help="what this machine can't do is a failure too")
     parser.add_argument("--list", action="store_true", help="only say what there is, and what can be done here")
     chosen = parser.parse_args()
@@ -112,6 +116,13 @@ def attempt(means: Means, points: int, seed: int) -> Result:
         shutil.rmtree(scratch, ignore_errors=True)
     result.seconds = time.monotonic() - began
     return result
+
+
+def by_name(given: tuple[str, int, int]) -> tuple[Figures, str | None, float]:
+    """One means in a process of its own."""
+    name, points, seed = given
+    result = attempt(discover()[name], points, seed)
+    return result.figures, result.skipped, result.seconds
 
 
 def told(result: Result, *, again: str) -> None:
@@ -151,12 +162,14 @@ def main() -> int:
             means = every[name]
             print(f"{name:<16} {means.small:,} / {means.full:,} {means.unit}; {means.needs() or 'can be done here'}")
         return 0
-    results = []
-    for name in names:
-        points = max(1, round((every[name].small if chosen.slice else every[name].full) * chosen.scale))
-        short = f"{' --slice' if chosen.slice else ''}{f' --scale {chosen.scale:g}' if chosen.scale != 1 else ''}"
-        results.append(attempt(every[name], points, chosen.seed))
-        told(results[-1], again=f"python -m tests.faults {name} --seed {chosen.seed}{short}")
+    short = f"{' --slice' if chosen.slice else ''}{f' --scale {chosen.scale:g}' if chosen.scale != 1 else ''}"
+    sizes = [every[name].small if chosen.slice else every[name].full for name in names]
+    given = [(name, max(1, round(size * chosen.scale)), chosen.seed) for name, size in zip(names, sizes, strict=True)]
+    results: list[Result] = []
+    began = time.monotonic()
+    for (name, points, seed), done in zip(given, together(by_name, given, chosen.together), strict=True):
+        results.append(Result(every[name], points, seed, *done))
+        told(results[-1], again=f"python -m tests.faults {name} --seed {seed}{short}")
         if chosen.json:
             keep(chosen.json, results)
     if chosen.page:
@@ -165,7 +178,7 @@ def main() -> int:
     skipped = [result.means.name for result in results if result.skipped]
     if skipped:
         print(f"NOT DONE ON THIS MACHINE: {', '.join(skipped)}")
-    total = sum(result.seconds for result in results)
+    total = time.monotonic() - began
     print(f"seed {chosen.seed}, {total:.0f} s: {'WRONG in ' + ', '.join(failed) if failed else 'nothing found'}")
     return 1 if failed or (chosen.strict and skipped) else 0
 
