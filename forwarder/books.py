@@ -35,6 +35,7 @@ class Document:
     received_at: datetime
     content: dict[str, Any]  # empty if its body is gone
     gone: bool = False
+    digest: bytes = b""  # of its entry
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Books:
         self.journal = log.open_book(journal, "journal", write=False)
         self.delivery = log.open_book(delivery, "delivery", write=write)
         self.path = journal
+        self.identity = _identity(self.journal)
         self._write = write
         self.now = now
         self._pending: list[log.Entry] = []
@@ -85,7 +87,7 @@ class Books:
 
     def _check_pair(self, journal: Path, delivery: Path) -> None:
         row = self.delivery.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
-        if row[0] != _identity(self.journal):
+        if row[0] != self.identity:
             raise log.Unusable(
                 f"{delivery} belongs to another journal than {journal}; give the pair that belongs together."
             )
@@ -105,13 +107,13 @@ class Books:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def documents(self, after: int, most: int) -> list[Document]:
-        """Documents of the journal in order, waiting or not, after a seq. One whose body is gone can't go."""
+        """Documents of the journal in order, waiting or not, after a seq; those whose body is gone too."""
         rows = self.journal.execute(
-            "SELECT log.seq, kind, external_id, at, bytes FROM log JOIN body USING (seq)"
+            "SELECT log.seq, kind, external_id, at, digest, bytes FROM log LEFT JOIN body USING (seq)"
             " WHERE log.seq > ? AND kind IN ('sale', 'redemption', 'reversal', 'return') ORDER BY log.seq LIMIT ?",
             (after, most),
         ).fetchall()
-        return [_document(*row) for row in rows]
+        return [_document(row) for row in rows]
 
     def last_document(self) -> int:
         """Seq of the newest document of the journal, 0 if there is none."""
@@ -292,6 +294,7 @@ def count(totals: dict[str, int], kinds: Iterable[str]) -> dict[str, int]:
     return totals
 
 
-def _document(seq: int, kind: str, external_id: str, at: str, body: bytes | None) -> Document:
+def _document(row: tuple[Any, ...]) -> Document:
+    seq, kind, external_id, at, digest, body = row
     content = {} if body is None else parse(body)
-    return Document(seq, kind, external_id, datetime.fromisoformat(at), content, body is None)
+    return Document(seq, kind, external_id, datetime.fromisoformat(at), content, body is None, digest)

@@ -47,12 +47,9 @@ class ByCustomer:
         self._read_ahead()
         while True:
             self._judge()
-            waiting = self._pick()
-            if waiting is not None and (document := self._books.document(waiting.seq)) is not None:
-                return document
-            if waiting is not None:
-                self._remove(waiting)  # its body is gone: nothing is left to send
-            elif not self._read_ahead():
+            if (waiting := self._pick()) is not None:
+                return self._books.document(waiting.seq)  # read anew: it may have been redacted since
+            if not self._read_ahead():
                 return None
 
     def closes_at(self, document: Document) -> float | None:

@@ -216,6 +216,48 @@ def doctor(db: Path, delivery: Path | None, *, as_json: bool, **options: Any) ->
 
 
 @cli.command()
+@journal_option
+@delivery_option
+@link_options
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The sales of this day.")
+@click.option("--sample", type=click.IntRange(min=1), help="So many sales at random, the newest among them; or 100.")
+@json_option
+def witness(db: Path, delivery: Path | None, *, day: Any, sample: int | None, as_json: bool, **options: Any) -> None:
+    """Read back from Omneo what sales took along, and hold the journal against it. Changes nothing."""
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
+    import random
+    import time
+
+    from forwarder import read_back as way
+    from forwarder.link import Credentials, Link, check_url
+    from forwarder.wire import Wire
+    from journal.day import Days
+
+    if day is not None and sample is not None:
+        raise click.UsageError("Give --day or --sample, not both.")
+    os.nice(19)  # the tills come first
+    url, credentials = check_url(options["url"]), Credentials.find(options["token_file"])
+    log.open_book(db, "journal", write=False).close()
+    wire = Wire(options["timeout"])
+
+    def rest(seconds: float) -> None:
+        time.sleep(seconds)
+
+    try:
+        link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
+        which = sample or 100 if day is None else Days(day.date(), day.date(), None)
+        told = way.examine(db, beside(db, delivery), link, which, dice=random.SystemRandom(), rest=rest)
+    finally:
+        wire.close()
+    if as_json:
+        print_json(told)
+    else:
+        for line in way.lines(told):
+            tell(line)
+    sys.exit(0 if told["ok"] else 1)
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0: any free port.")
 def sandbox(port: int) -> None:
     """A stand-in Omneo on this machine, to try and test against. Its token is `sandbox`."""

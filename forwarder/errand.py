@@ -32,6 +32,7 @@ class Policy:
     late_redemption: str = "send"
     late_reversal: str = "flag"
     routes: str = "reference"
+    witness: bool = True
 
     @property
     def reserve_s(self) -> float:

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from forwarder import omneo, outcome
+from forwarder.books import Document
 from forwarder.errand import Errand, Memory, Policy
 from forwarder.known import named_by
 from forwarder.link import Link
 from forwarder.outcome import Answer, Outcome, moment
+from forwarder.witness import mark
 from journal.log import Clock
 
 SETTLE_S = 2.0  # absent in two looks so far apart is absent: Omneo documents no delay
@@ -33,6 +35,11 @@ class Talk:
     policy: Policy
     memory: Memory
     now: Clock
+    journal: str = ""  # the identity of the journal that sales come from
+
+    def witness(self, document: Document) -> dict[str, Any] | None:
+        """What a sale takes along to Omneo, if that is wanted."""
+        return mark(self.journal, document.seq, document.digest) if self.policy.witness else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from forwarder import witness
 from forwarder.outcome import Answer, moment
 from journal.document import local_time
 
@@ -23,7 +24,9 @@ Request = tuple[str, str, bytes | None]  # method, path below the API base with 
 _encode = msgspec.json.Encoder(decimal_format="number").encode  # numbers exactly as the till wrote them
 
 
-def sale(content: dict[str, Any], system: str, redemption_id: str | None = None) -> Request:
+def sale(
+    content: dict[str, Any], system: str, redemption_id: str | None = None, mark: dict[str, Any] | None = None
+) -> Request:
     """
     Upsert by external_id: `POST /transactions/update-create`, which makes a resend harmless.
 
@@ -35,6 +38,8 @@ def sale(content: dict[str, Any], system: str, redemption_id: str | None = None)
     body.setdefault("systems", [system])
     if redemption_id is not None:
         body["redemption_id"] = int(redemption_id) if redemption_id.isdigit() else redemption_id
+    if mark is not None:
+        body["meta"] = witness.beside(body.get("meta", {}), mark)
     return "POST", "/transactions/update-create", _encode(body)
 
 
@@ -48,6 +53,12 @@ def find_sale(external_id: str) -> Request:
 def found_sale(answer: Answer, external_id: str) -> dict[str, Any] | None:
     """The transaction that carries this external_id, in either form of the look-up."""
     return next((row for row in [answer.data, *answer.rows] if echoes(row, external_id)), None)
+
+
+def sales_between(begin: str, end: str | None, page: int) -> Request:
+    """`GET /transactions` whose local time is in a period (sdk: TransactionFilters, FilterOperator)."""
+    until = f"&filter[transacted_at][lt]={quote(end)}" if end is not None else ""
+    return "GET", f"/transactions?filter[transacted_at][gte]={quote(begin)}{until}&{_page(page)}", None
 
 
 ROUTES = {

@@ -97,6 +97,12 @@ POLICY = (
         type=Finite(min=0),
         default=900,
     ),
+    click.option(
+        "--witness/--no-witness",
+        envvar="OMNEO_WITNESS",
+        default=True,
+        help="Does each sale take its entry's number and digest to Omneo, in meta? On, unless --no-witness.",
+    ),
 )
 
 
@@ -139,4 +145,5 @@ def policy_of(options: dict[str, Any]) -> "Policy":
         late_redemption=options["late_redemption"],
         late_reversal=options["late_reversal"],
         routes=options["routes"],
+        witness=options["witness"],
     )

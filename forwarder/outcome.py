@@ -123,6 +123,13 @@ def meaning(answer: Answer) -> Meaning:
     return "yes" if answer.content is not None else "not_omneo"
 
 
+def nothing_found(answer: Answer) -> bool:
+    """A look-up that was answered, by Omneo, with nothing."""
+    said = meaning(answer)
+    empty = isinstance(answer.content, dict) and answer.content.get("data") == []
+    return said == "missing" or (said == "yes" and empty)
+
+
 def deferred(answer: Answer, reason: str | None = None) -> Outcome:
     """Not now; whether to look first depends on whether anything may have been done with the request."""
     refused_work = {

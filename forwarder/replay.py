@@ -58,7 +58,7 @@ class Replay:
     @property
     def talk(self) -> Talk:
         """What a conversation with Omneo needs of this run."""
-        return Talk(self.link, self.policy, self.memory, self.now)
+        return Talk(self.link, self.policy, self.memory, self.now, self.books.identity)
 
 
 def step(run: Replay) -> Outcome | None:
@@ -144,7 +144,7 @@ def sale(talk: Talk, errand: Errand) -> Outcome:
         return content
     sent = talk.now()
     linked = errand.redeemed.omneo_id if errand.redeemed else None
-    answer = talk.link.ask(omneo.sale(content, talk.policy.system, linked))
+    answer = talk.link.ask(omneo.sale(content, talk.policy.system, linked, talk.witness(document)))
     match outcome.meaning(answer):
         case "yes" if omneo.echoes(answer.data, document.external_id):
             older = omneo.older_than(answer.data, answer, errand.since, sent)
@@ -184,16 +184,9 @@ def look_up(talk: Talk, errand: Errand) -> Outcome | None:
         elif omneo.older_than(row, answer, errand.since, sent):
             why = {"replaced": "nothing: it was there before, with the same total"}
         return delivered(errand, answer, row, why, found=True)
-    if absent(answer):
+    if outcome.nothing_found(answer):
         return None
     return replace(outcome.otherwise(answer), look_up=True)
-
-
-def absent(answer: Answer) -> bool:
-    """A look-up that was answered, by Omneo, with nothing."""
-    meaning = outcome.meaning(answer)
-    empty = isinstance(answer.content, dict) and answer.content.get("data") == []
-    return meaning == "missing" or (meaning == "yes" and empty)
 
 
 def delivered(
@@ -224,7 +217,7 @@ def missing(talk: Talk, errand: Errand, answer: Answer) -> Outcome:
     content = errand.document.content
     handle = content.get("profile_id_handle")
     asked = talk.link.ask(omneo.read_profile(str(content["profile_id"]), handle, talk.policy.routes))
-    if absent(asked) and outcome.meaning(talk.link.ask(omneo.verify_token())) == "yes":
+    if outcome.nothing_found(asked) and outcome.meaning(talk.link.ask(omneo.verify_token())) == "yes":
         return refused(talk, errand, answer)
     return outcome.otherwise(answer)
 

@@ -16,7 +16,7 @@ from json import loads
 from pathlib import Path
 from typing import Any
 
-from journal import chain, log, packed, story
+from journal import chain, checkpoint, log, note, packed, story
 from journal.packed import Packed
 
 SETTLED = ("delivered", "refused", "cancelled", "abandoned", "invalid")
@@ -38,11 +38,16 @@ def archive(
     before: datetime,
     out: Path,
     *,
-    sign: packed.Sign | None = None,
+    key: note.Key | None = None,
     now: log.Clock = log.utc_now,
 ) -> Iterator[dict[str, Any]]:
-    """Move bodies of what was settled and came before a moment into packs in `out`. Yields what each pack is."""
+    """
+    Move bodies of what was settled and came before a moment into packs in `out`. Yields what each pack is.
+
+    With a key they are signed. Raises log.Unusable for another journal's key.
+    """
     with closing(log.open_book(journal, "journal", write=True)) as db, keeping(journal):
+        checkpoint.fits(key, checkpoint.origin_of(db))
         out.mkdir(parents=True, exist_ok=True, mode=0o750)
         for remains in out.glob(".journal-*.zip.new"):  # of a run that was killed
             remains.unlink()
@@ -51,7 +56,7 @@ def archive(
             yield unfinished
         due = list(_due(journal, delivery, log.stamp(before)))
         for start in range(0, len(due), PACKED):
-            facts = _put(db, due[start : start + PACKED], log.stamp(before), out, sign=sign, now=now)
+            facts = _put(db, due[start : start + PACKED], log.stamp(before), out, key=key, now=now)
             _let_go(db, out / facts["pack"], facts, now)
             yield facts
 
@@ -72,7 +77,7 @@ def _due(journal: Path, delivery: Path, before: str) -> Iterator[Due]:
 
 
 def _put(
-    db: sqlite3.Connection, due: Sequence[Due], before: str, out: Path, *, sign: packed.Sign | None, now: log.Clock
+    db: sqlite3.Connection, due: Sequence[Due], before: str, out: Path, *, key: note.Key | None, now: log.Clock
 ) -> dict[str, Any]:
     """
     A pack in its place, whose every document was compared with the journal.
@@ -84,7 +89,7 @@ def _put(
     name = _free_name(out, f"journal-{''.join(filter(str.isalnum, identity))[:8]}-{due[0][0]:08d}-{due[-1][0]:08d}")
     draft = out / f".{name}.new"
     try:
-        digest = packed.write(draft, documents(db, due), {"journal": identity, **span}, sign)
+        digest = packed.write(draft, documents(db, due), {"journal": identity, **span}, key)
         whole = sum(_stands(db, document) == "" for document in packed.read(draft))
         if whole != len(due):
             raise log.NotNow(f"{draft} did not come back from the disk as it was written; look at that disk.")
@@ -189,7 +194,7 @@ def _identity(db: sqlite3.Connection) -> str:
     return str(db.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()[0])
 
 
-def check(journal: Path, path: Path) -> list[dict[str, Any]]:
+def check(journal: Path, path: Path, keys: Sequence[note.Key] = ()) -> list[dict[str, Any]]:
     """A pack against its journal: problems as `verify` names them. Reads both, and raises nothing for what it finds."""
     problems: list[dict[str, Any]] = []
 
@@ -207,6 +212,8 @@ def check(journal: Path, path: Path) -> list[dict[str, Any]]:
             if facts is None:
                 older = any(digest == each["sha256"] for each in known(db))
                 found(0, OLDER if older else "its SHA-256 is none that the journal knows: it was altered")
+            if what := packed.signature(path, keys):
+                found(0, what)
             missing = _said_to_be_in(db, facts) if facts is not None else set()
             for document in packed.read(path):
                 missing.discard(document.row.seq)
@@ -218,6 +225,14 @@ def check(journal: Path, path: Path) -> list[dict[str, Any]]:
         for seq in sorted(missing):
             found(seq, "the journal says that this document is in the pack, and it is not")
     return problems
+
+
+def is_signed(path: Path, keys: Sequence[note.Key]) -> bool:
+    """Does it bear a good signature by one of the keys?"""
+    try:
+        return bool(keys) and packed.is_signed(path) and not packed.signature(path, keys)
+    except packed.Broken:
+        return False
 
 
 OLDER = "it is a copy from before a redaction: destroy it, and keep the newer one"

@@ -1,12 +1,14 @@
 """The commands of `omneo-journal` about keeping and letting go: persons, redactions, packs, backups."""
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from journal import log
+from journal.cli_proof import key_option, signing_key
 from journal.command import beside, delivery_option, encode, journal_option, json_option, print_json, tell
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def person(
 
     with story.both_books(db, beside(db, delivery)) as books:
         search = way.Search(books.conn, packs, exact=exact)
-        search.run(handle)
+        search.run(_handle(handle))
         found = way.told(books, search)
         if out is not None:
             _write(out, found)
@@ -64,6 +66,11 @@ def person(
     if spool is not None:
         for path in way.files(spool, search):
             tell(f"A file in the spool holds it too: {path}", err=True)
+
+
+def _handle(given: str) -> str:
+    """`-`: the first line of standard input, since everybody on this machine can read a command line."""
+    return sys.stdin.readline().strip() if given == "-" else given
 
 
 def _write(out: Path, rows: "Iterable[dict[str, Any]]") -> None:
@@ -101,6 +108,7 @@ def _tell_handles(search: "Search", packs: tuple[Path, ...], db: Any) -> None:
 @click.argument("document", required=False)
 @journal_option
 @delivery_option
+@key_option
 @click.option("--person", "handle", help="Every document of this customer, by any handle. Lists them, without --yes.")
 @click.option("--yes", is_flag=True, help="Do what was listed.")
 @click.option("--by", required=True, help="Who redacts.")
@@ -122,6 +130,7 @@ def redact(
     yes: bool,
     even_unsent: bool,
     exact: bool,
+    key: Path | None,
 ) -> None:
     """Take the bytes of a document out of the journal, for good. Its entry stays, and everything still proves."""
     from journal import redact as way
@@ -133,6 +142,7 @@ def redact(
     if not by.strip() or not reason.strip():
         raise click.UsageError("--by and --reason must say something.")
     books = beside(db, delivery)
+    signer = signing_key(key)
     files: list[Path] = []
     if handle is not None:
         seqs, files = _person(db, books, handle, packs, spool, exact=exact)
@@ -144,7 +154,9 @@ def redact(
     else:
         with story.both_books(db, books) as both:
             seqs = [int(story.find(both, printable(str(document)))["seq"])]
-    done = way.redact(db, books, seqs, printable(by), printable(reason), even_unsent=even_unsent, packs=packs)
+    done = way.redact(
+        db, books, seqs, printable(by), printable(reason), even_unsent=even_unsent, packs=packs, key=signer
+    )
     _tell_done(done, files)
 
 
@@ -156,7 +168,7 @@ def _person(
 
     with story.both_books(db, delivery) as books:
         search = way.Search(books.conn, packs, exact=exact)
-        search.run(handle)
+        search.run(_handle(handle))
         _tell_handles(search, packs, books.conn)
     return sorted(search.found), [] if spool is None else way.files(spool, search)
 
@@ -176,6 +188,8 @@ def _tell_done(done: "Redacted", files: list[Path]) -> None:
     tell(f"Redacted: {len(done.gone)} (entries {entries}). Their bytes and salts are gone from the journal.")
     for name in done.packs:
         tell(f"The pack {name} was made anew without them: destroy every other copy of it.")
+    for name in done.unsigned:
+        tell(f"The pack {name} is not signed any more: there was no key.")
     for name in done.elsewhere:
         tell(f"The pack {name} may hold them: run this again with --pack.")
     for name in done.rejected:
@@ -190,13 +204,14 @@ def _tell_done(done: "Redacted", files: list[Path]) -> None:
 @delivery_option
 @click.option("--before", required=True, type=click.DateTime(["%Y-%m-%d"]), help="What came before this day.")
 @click.option("--out", required=True, type=Path, help="Where the packs go: a directory.")
+@key_option
 @json_option
-def archive(db: Path, delivery: Path | None, before: Any, out: Path, *, as_json: bool) -> None:
+def archive(db: Path, delivery: Path | None, *, before: Any, out: Path, key: Path | None, as_json: bool) -> None:
     """Move bodies of settled documents out of the journal into packs. Their entries stay."""
     from journal import archive as way
 
     total = 0
-    for facts in way.archive(db, beside(db, delivery), before.astimezone(), out):
+    for facts in way.archive(db, beside(db, delivery), before.astimezone(), out, key=signing_key(key)):
         total += facts["documents"]
         if as_json:
             print_json(facts)

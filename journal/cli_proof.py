@@ -113,22 +113,30 @@ def checkpoint(db: Path, delivery: Path | None, key: Path | None, out: Path | No
 
 
 @click.command()
-@click.argument("document")
+@click.argument("document", required=False)
 @journal_option
+@click.option("--since", "earlier", type=Path, help="Instead of a document: that the journal only grew since this one.")
 @click.option("--checkpoint", "against", type=Path, help="Prove it against this checkpoint, not the newest.")
 @click.option("--out", type=Path, required=True, help="Write the proof into a new file.")
-def prove(document: str, db: Path, against: Path | None, out: Path) -> None:
-    """Prove that one document is in the journal as it stands, without showing any other."""
+def prove(document: str | None, db: Path, earlier: Path | None, against: Path | None, out: Path) -> None:
+    """Prove that one document is in the journal as it stands, or that the journal only grew; no other is shown."""
     from contextlib import closing
 
     from journal import checkpoint as way
     from journal import note, proof
     from journal.rejected import printable
 
+    newer = None if against is None else way.taken(against)
     with closing(log.open_book(db, "journal", write=False)) as book:
-        text, size = proof.make(book, printable(document), None if against is None else way.taken(against))
+        if document is not None and earlier is None:
+            text, size = proof.make(book, printable(document), newer)
+        elif document is None and earlier is not None:
+            text, size = proof.since(book, way.taken(earlier), newer)
+        else:
+            raise click.UsageError("Name a document, or an earlier checkpoint with --since.")
     note.to_file(out, text)
-    tell(f"The proof is in {out}: entry and audit path up to a checkpoint over {size} entries.")
+    what = "entry and audit path" if earlier is None else "what ties the earlier checkpoint"
+    tell(f"The proof is in {out}: {what} {'up ' if earlier is None else ''}to a checkpoint over {size} entries.")
 
 
 @click.command()
@@ -167,18 +175,24 @@ def verify(
     as_json: bool,
 ) -> None:
     """Walk both books from the first entry: has anything been altered?"""
+    import os
+
     from journal import archive, exhibit
     from journal import checkpoint as way
     from journal import verify as walk
 
+    os.nice(19)  # the tills come first
     trusted, kept = [_public_key(key) for key in keys], [way.taken(path) for path in taken]
     if pack is not None:
         found = exhibit.examine(pack, trusted, kept)
     elif db is not None:
         found = walk.examine(db, beside(db, delivery), trusted, kept)
         for path in packs:
-            found.told["problems"] += archive.check(db, path)
+            found.told["problems"] += archive.check(db, path, trusted)
         found.told["ok"] = not found.told["problems"]
+        if trusted and packs and not as_json:
+            signed = sum(archive.is_signed(path, trusted) for path in packs)
+            tell(f"Packs with a good signature: {signed} of {len(packs)}")
     else:
         raise click.UsageError("Missing option '--db' (or '--evidence').")
     if as_json:
@@ -200,6 +214,8 @@ def _tell_verdict(found: "Verdict", *, kept: int) -> None:
         tell(f"Delivery book: {told['delivery']['entries']} entries, head {told['delivery']['head'][:16]}…")
     if found.signed:
         tell(f"Checkpoints with a good signature: {found.signed}")
+    if found.covered and told["entries"] - found.covered > 1:  # the first after it is the checkpoint itself
+        tell(f"No signature covers what came after entry {found.covered} yet.")
     if kept and told["ok"]:
         tell("It still begins with what the checkpoint saw.")
     tell("Nothing was altered." if told["ok"] else f"{len(told['problems'])} problems.")

@@ -43,13 +43,15 @@ def examine(path: Path, keys: Sequence[Key], taken: Sequence[Taken]) -> Verdict:
     roots = ours.roots = Roots(ours.found, keys)
     try:
         with path.open("rb") as file:
-            proven = file.read(len(proof.FIRST)) == proof.FIRST.encode()
+            begins = file.read(len(proof.FIRST)).decode("latin-1")
     except OSError as error:
         raise log.system_failed(error, path) from error
     shown = ""
     try:
-        if proven:
+        if begins == proof.FIRST:
             shown = _proof(ours, path, keys)
+        elif begins.startswith(proof.SINCE):
+            shown = _since(ours, path, keys, taken)
         else:
             with zipfile.ZipFile(path) as pack:
                 _pack(Part(ours), Part(theirs), pack, taken)
@@ -59,7 +61,7 @@ def examine(path: Path, keys: Sequence[Key], taken: Sequence[Taken]) -> Verdict:
     problems = ours.problems + theirs.problems
     told = {"ok": not problems, "entries": ours.seq, "head": ours.digest.hex()}
     second = {"entries": theirs.seq, "head": theirs.digest.hex() if theirs.seq else None}
-    return Verdict(told | {"delivery": second, "problems": problems}, ours.gone, roots.signed, shown)
+    return Verdict(told | {"delivery": second, "problems": problems}, ours.gone, roots.signed, roots.covered, shown)
 
 
 # -- an evidence pack
@@ -186,10 +188,30 @@ def _proof(book: Book, path: Path, keys: Sequence[Key]) -> str:
     root = tree.root_from(tree.leaf(row[7]), place, said.size, [b64decode(each) for each in hashes])
     if place != row[0] - 1 or root != said.root:
         book.found(row[0], "the checkpoint is not over this entry")
+    _trusted(book, signed, said.size, keys)
+    what = f"Entry {row[0]} of {said.origin}, written {row[1]}: {row[2]} {row[4] or ''} {row[5]}"
+    return f"{what}\nThe checkpoint is over {said.size} entries."
+
+
+def _trusted(book: Book, signed: str, size: int, keys: Sequence[Key]) -> None:
     if keys:
         try:
             note.read(signed, keys)
         except note.Bad as bad:
-            book.found(said.size, f"the checkpoint is not to be trusted: {bad}")
-    what = f"Entry {row[0]} of {said.origin}, written {row[1]}: {row[2]} {row[4] or ''} {row[5]}"
-    return f"{what}\nThe checkpoint is over {said.size} entries."
+            book.found(size, f"the checkpoint is not to be trusted: {bad}")
+
+
+def _since(book: Book, path: Path, keys: Sequence[Key], taken: Sequence[Taken]) -> str:
+    """That the journal of an earlier checkpoint, which has to be given, only grew to that of the one in the file."""
+    head, _, signed = path.read_text("utf-8").partition("\n\n")
+    old, *hashes = head.split("\n")
+    size, said = int(old.removeprefix(proof.SINCE)), checkpoint.parse(note.text_of(signed))
+    roots = [each.root for each in taken if each.size == size and said.origin.startswith(each.origin)]
+    way = [b64decode(each, validate=True) for each in hashes]
+    if not roots:
+        book.found(size, f"give the checkpoint over {size} entries of {said.origin} that it begins with (--checkpoint)")
+    for root in roots:
+        if not tree.consistent(size, said.size, root, said.root, way):
+            book.found(size, "the later checkpoint is not over what the earlier one saw: the journal was rewritten")
+    _trusted(book, signed, said.size, keys)
+    return f"{said.origin} had {size} entries, and {said.size} later: none of those {size} was changed or taken out."

@@ -12,7 +12,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -20,7 +20,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from journal import chain
+from journal import chain, note
 from journal.log import as_json
 
 DOCUMENTS, MANIFEST, SIGNATURE, README = "documents.jsonl", "pack.json", "pack.json.sig", "README.txt"
@@ -32,6 +32,8 @@ digest; hashes in hex), what became of it (state, omneo_id), and its body: salt 
 A body is genuine when SHA-256(salt + bytes) is body_hash, and the entry is when the journal holds it with this digest.
 salt and bytes are null where the body was redacted since.
 pack.json: which journal, how many documents, and the SHA-256 of documents.jsonl.
+pack.json.sig, if it is there: pack.json as a signed note (c2sp.org/signed-note), by the key of the journal's
+checkpoints.
 """
 
 # What zip, decompression, JSON and our own reading of it can stumble over.
@@ -49,8 +51,6 @@ UNREADABLE = (
     AttributeError,
     MemoryError,
 )
-
-Sign = Callable[[bytes], bytes]
 
 
 class Broken(Exception):  # noqa: N818 - says what is the matter
@@ -80,7 +80,7 @@ class Packed:
         return replace(self, salt=None, body=None)
 
 
-def write(path: Path, documents: Iterable[Packed], manifest: dict[str, Any], sign: Sign | None = None) -> str:
+def write(path: Path, documents: Iterable[Packed], manifest: dict[str, Any], key: note.Key | None = None) -> str:
     """Write a whole pack, durably, under a name that nobody looks for yet. Returns the SHA-256 of the file."""
     count, hashed = 0, sha256()
     with path.open("wb") as file:
@@ -92,10 +92,10 @@ def write(path: Path, documents: Iterable[Packed], manifest: dict[str, Any], sig
                     hashed.update(line)
                     lines.write(line)
                     count += 1
-            said = as_json({**manifest, "pack": 1, "documents": count, "sha256": hashed.hexdigest()}).encode()
-            pack.writestr(_member(MANIFEST), said + b"\n")
-            if sign is not None:
-                pack.writestr(_member(SIGNATURE), sign(said + b"\n"))
+            said = as_json({**manifest, "pack": 1, "documents": count, "sha256": hashed.hexdigest()}) + "\n"
+            pack.writestr(_member(MANIFEST), said)
+            if key is not None:
+                pack.writestr(_member(SIGNATURE), note.sign(said, key))
         file.flush()
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # whoever reads it next reads the disk
@@ -118,6 +118,30 @@ def manifest(path: Path) -> dict[str, Any]:
     if not isinstance(said, dict) or said.get("pack") != 1:
         raise Broken(f"{path.name} is no pack that this version knows")
     return said
+
+
+def is_signed(path: Path) -> bool:
+    """Did somebody sign it? Raises Broken."""
+    with _whole(path), zipfile.ZipFile(path) as whole:
+        return SIGNATURE in whole.namelist()
+
+
+def signature(path: Path, keys: Sequence[note.Key]) -> str:
+    """What is wrong with a pack's signature, by these keys if there are any; "" if nothing is. Raises Broken."""
+    if not is_signed(path):
+        return ""
+    with _whole(path), zipfile.ZipFile(path) as whole:
+        said, signed = (_text(whole, name) for name in (MANIFEST, SIGNATURE))
+    try:
+        text = note.read(signed, keys) if keys else note.text_of(signed)
+    except note.Bad as bad:
+        return f"its signature is not to be trusted: {bad}"
+    return "" if text == said else "what was signed is something else than what the pack says"
+
+
+def _text(whole: zipfile.ZipFile, name: str) -> str:
+    with whole.open(name) as file:
+        return file.read(note.MAX_BYTES).decode()
 
 
 def read(path: Path) -> Iterator[Packed]:

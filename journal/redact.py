@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from journal import archive, log, packed, story
+from journal import archive, checkpoint, log, note, packed, story
 
 UNSENT = ("waiting", "held")
 
@@ -36,6 +36,7 @@ class Redacted:
 
     gone: list[int]
     packs: list[str]  # made anew
+    unsigned: list[str]  # of these: signed before, and not any more
     elsewhere: list[str]  # packs that hold copies and were not given
     rejected: list[str]  # names of the files of invalid documents, as they may lie in rejected/
 
@@ -49,21 +50,24 @@ def redact(
     *,
     even_unsent: bool = False,
     packs: Sequence[Path] = (),
+    key: note.Key | None = None,
     now: log.Clock = log.utc_now,
 ) -> Redacted:
     """
     Take these documents' bodies out of the journal, all in one commit, and out of the packs that are given.
 
-    Raises log.NotNow for one that still has to be sent, log.NoSuch when there is nothing left of any of them.
+    The packs are signed anew if there is a key. Raises log.NotNow for one that still has to be sent, log.NoSuch when
+    there is nothing left of any of them, log.Unusable for another journal's key.
     """
     with closing(log.open_book(journal, "journal", write=True)) as db, archive.keeping(journal), ExitStack() as drafts:
+        checkpoint.fits(key, checkpoint.origin_of(db))
         going = look(journal, delivery, seqs)
         unsent = [each for each in going if each.here and each.state in UNSENT]
         if unsent and not even_unsent:
             raise log.NotNow(_unsent(unsent))
         given = {path.name: path for path in packs}
         made = {
-            name: _without(db, given[name], {each.seq for each in going}, drafts)
+            name: _without(db, given[name], {each.seq for each in going}, drafts, key)
             for name in sorted({name for each in going for name in each.packs} & given.keys())
         }
         due = [each for each in going if each.here or any(name in made for name in each.packs)]
@@ -75,11 +79,12 @@ def redact(
             log.append(db, entries, now=now)
             for each in due:
                 log.erase(db, each.seq)
+        unsigned = [name for name in sorted(made) if key is None and packed.is_signed(given[name])]
         for name, (draft, _) in made.items():
             draft.replace(given[name])
             log.sync_directory(given[name].parent)
         elsewhere = sorted({name for each in going for name in each.packs} - made.keys())
-        return Redacted([each.seq for each in due], sorted(made), elsewhere, _files(db, due))
+        return Redacted([each.seq for each in due], sorted(made), unsigned, elsewhere, _files(db, due))
 
 
 def look(journal: Path, delivery: Path, seqs: Sequence[int]) -> list[Going]:
@@ -107,7 +112,9 @@ def look(journal: Path, delivery: Path, seqs: Sequence[int]) -> list[Going]:
         return going
 
 
-def _without(db: sqlite3.Connection, path: Path, seqs: set[int], drafts: ExitStack) -> tuple[Path, str]:
+def _without(
+    db: sqlite3.Connection, path: Path, seqs: set[int], drafts: ExitStack, key: note.Key | None
+) -> tuple[Path, str]:
     """A pack without these bodies, under another name for now, and its SHA-256."""
     problems = [
         each for each in archive.check(_path(db), path) if each["seq"] not in seqs and each["what"] != archive.OLDER
@@ -118,7 +125,7 @@ def _without(db: sqlite3.Connection, path: Path, seqs: set[int], drafts: ExitSta
     drafts.callback(draft.unlink, missing_ok=True)
     said = packed.manifest(path)
     documents = (each.without_body() if each.row.seq in seqs else each for each in packed.read(path))
-    digest = packed.write(draft, documents, said)
+    digest = packed.write(draft, documents, said, key)
     draft.chmod(path.stat().st_mode & 0o777)
     return draft, digest
 

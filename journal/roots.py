@@ -8,6 +8,7 @@ from journal import checkpoint, note, tree
 from journal.checkpoint import Statement, Taken
 
 OTHER_ROOT = "this checkpoint is not over the entries before it: one of them was altered, taken out or put in"
+UNSIGNED = "no checkpoint is signed with the key that was given: nothing shows that this wasn't all computed anew"
 Found = Callable[[int, str], None]
 
 
@@ -22,6 +23,7 @@ class Roots:
     grown: tree.Range = field(default_factory=tree.Range)
     seen: dict[int, bytes] = field(default_factory=dict)  # size → root, where a taken one asks for it
     signed: int = 0  # checkpoints among the entries that bear a signature of one of the keys
+    covered: int = 0  # entries that a signature of one of the keys covers, wherever the checkpoint was
 
     def entries(self, digests: Sequence[bytes]) -> None:
         """Let the tree grow."""
@@ -66,6 +68,7 @@ class Roots:
         try:
             note.read(signed, self.keys)
             self.signed += 1
+            self.covered = seq - 1
         except note.Bad as bad:
             self.found(seq, f"this checkpoint is not to be trusted: {bad}")
 
@@ -84,10 +87,13 @@ class Roots:
                 self.found(each.size, f"the checkpoint {each.name} can't be compared with what is here")
             if each.note is not None and self.keys:
                 self._trusted(each)
+        if self.keys and not self.covered:
+            self.found(0, UNSIGNED)
 
     def _trusted(self, each: Taken) -> None:
         try:
             note.read(str(each.note), self.keys)
+            self.covered = max(self.covered, each.size)
         except note.Bad as bad:
             self.found(each.size, f"the checkpoint {each.name} is not to be trusted: {bad}")
 

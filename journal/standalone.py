@@ -4,6 +4,7 @@ Checks the books of omneo-journal with nothing but Python's standard library. Th
 
     python3 verify.py                                      the evidence that lies beside this file, unpacked
     python3 verify.py EVIDENCE.zip | SALE.tlog-proof       a file that `evidence` or `prove` has written
+    python3 verify.py GROWTH --checkpoint NOTE             that the journal only grew since that checkpoint
     python3 verify.py journal.db [delivery.db]             the books themselves, copied or in use
     … --key KEY                                            look at signatures too, with this public key
 
@@ -93,6 +94,28 @@ def root_from(root: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     return root if last == 0 else b""
 
 
+def consistent(old: int, size: int, old_root: bytes, root: bytes, path: list[bytes]) -> bool:
+    """Is the tree of `old` leaves how that of `size` leaves begins (RFC 9162, 2.1.4)?"""
+    here, last = old - 1, size - 1
+    path = [old_root, *path] if old & old - 1 == 0 else path
+    if not 0 < old < size or not path:
+        return False
+    while here & 1:
+        here, last = here >> 1, last >> 1
+    first = second = path[0]
+    for step in path[1:]:
+        if last == 0:
+            return False
+        if here & 1 or here == last:
+            first, second = sha(b"\1", step, first), sha(b"\1", step, second)
+            while here and not here & 1:
+                here, last = here >> 1, last >> 1
+        else:
+            second = sha(b"\1", second, step)
+        here, last = here >> 1, last >> 1
+    return (first, second, last) == (old_root, root, 0)
+
+
 P, ORDER = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 Point = tuple[int, int, int, int]
@@ -177,6 +200,7 @@ class Book:
         self.rooted = name == "journal"  # has a tree that checkpoints are over
         self.seq, self.digest, self.tree = 0, bytes(32), Tree()
         self.first, self.entries, self.whole = 1, 0, False  # entries: of the whole book, where this is a part of it
+        self.vouched = False  # a signature with the key covers some of it
         self.born = 0  # of a delivery book: the journal's head when it was begun
         self.roots = dict.fromkeys(wanted, b"")  # by size, of the tree
         self.digests: dict[int, bytes] = {}
@@ -260,8 +284,8 @@ class Book:
             return
         if note is not None and note_text(note) != said:
             self.found(seq, "what was signed here is something else than what the checkpoint says")
-        elif note is not None and self.key and not trusted(note, self.key):
-            self.found(seq, "this checkpoint has no good signature")
+        elif note is not None and self.key:
+            self.trust(seq, note, "this checkpoint")
         if (self.tree.size, self.tree.root()) != (size, root):
             self.found(seq, "this checkpoint is not over the entries before it: one was altered, taken out or put in")
             self.tree = claimed
@@ -276,8 +300,14 @@ class Book:
             self.found(entries + 1, f"{name} saw {size} entries, there are {entries}: the end was cut off")
         elif self.roots[int(size)] != b64decode(root) and int(size):
             self.found(int(size), f"{name} saw other entries up to here: the journal was rewritten")
-        if self.key and note_text(note) != note and not trusted(note, self.key):
-            self.found(int(size), f"{name} has no good signature")
+        if self.key and note_text(note) != note:
+            self.trust(int(size), note, name)
+
+    def trust(self, seq: int, note: str, name: str) -> None:
+        if trusted(note, self.key):
+            self.vouched = True
+        else:
+            self.found(seq, f"{name} has no good signature")
 
     def lacks(self, seq: int) -> bool:
         """Is it an entry of the book that is not here, so that nothing can be said of it?"""
@@ -418,9 +448,26 @@ def proof(path: Path, key: str) -> Book:
         or b64encode(root_from(sha(b"\0", row[7]), place, int(size), [*map(b64decode, hashes)])).decode() != root
     ):
         book.found(row[0], "the checkpoint is not over this entry")
-    if key and not trusted(note, key):
-        book.found(int(size), "the checkpoint has no good signature")
+    if key:
+        book.trust(int(size), note, "the checkpoint")
     book.shown = f"Entry {row[0]} of {book.origin}, written {row[1]}: {row[2]} {row[4]} {row[5]}"
+    return book
+
+
+def growth(path: Path, notes: dict[str, str], key: str) -> Book:
+    """That the journal of an earlier checkpoint, which has to be given, only grew (as C2SP tlog-witness says it)."""
+    book = Book("journal", (), key)
+    head, _, note = path.read_text("utf-8").partition("\n\n")
+    old, *hashes = head.split("\n")
+    origin, size, root = note_text(note).split("\n")[:3]
+    earlier = [note_text(each).split("\n")[:3] for each in notes.values()]
+    seen = [b64decode(each[2]) for each in earlier if each[:2] == [origin, old.split(" ")[1]]]
+    begun, way = int(old.split(" ")[1]), [*map(b64decode, hashes)]
+    if not seen or not all(consistent(begun, int(size), each, b64decode(root), way) for each in seen):
+        book.found(begun, "the later checkpoint is not over what an earlier one saw, or none was given (--checkpoint)")
+    if key:
+        book.trust(int(size), note, "the checkpoint")
+    book.shown = f"{origin} had {begun} entries, and {size} later: none of those {begun} was changed or taken out."
     return book
 
 
@@ -431,12 +478,16 @@ def examine(paths: list[Path], notes: dict[str, str], key: str = "") -> list[Boo
             books = pack(paths[0] if paths[0].is_dir() else zipfile.Path(paths[0]), notes, key)
         elif paths[0].read_bytes()[:9] == b"c2sp.org/":
             return [proof(paths[0], key)]
+        elif paths[0].read_bytes()[:4] == b"old ":
+            return [growth(paths[0], notes, key)]
         else:
             sizes = [int(note_text(note).split("\n")[1]) for note in notes.values()]
             books = [file(paths[0], Book("journal", sizes, key)), Book("delivery")]
             books[1:] = [file(path, Book("delivery")) for path in paths[1:]] or books[1:]
             for name, note in notes.items():
                 books[0].compare(name, note, books[0].seq)
+        if key and not books[0].vouched:
+            books[0].found(0, "no checkpoint is signed with the key that was given")
         together(*books)
     except Exception as error:
         books = [Book("journal")]

@@ -48,7 +48,7 @@ class File:
 
     path: Path
     book: Book
-    broken: bool = False  # it can't be read to its end, which has been said
+    broken: bool = False  # it can't be read to its end, or has no entries to be read, which has been said
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Verdict:
     told: dict[str, Any]  # as `omneo-journal verify --json` prints it
     gone: dict[tuple[str, str, str], list[int]]  # bodies that went with a word: (kind, by, day) → how many, the first
     signed: int  # checkpoints among the entries that one of the keys has signed
+    covered: int = 0  # entries of the journal that such a signature covers
     shown: str = ""  # of a proof: what it is the proof of
 
 
@@ -83,10 +84,10 @@ def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequ
         _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first)))
     problems = ours.book.problems + theirs.book.problems
     first = {"ok": not problems, "entries": ours.book.seq, "head": ours.book.digest.hex()}
-    return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed)
+    return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed, roots.covered)
 
 
-def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:
+def _reading(file: File, act: Callable[[sqlite3.Connection], object]) -> None:
     """Do something with a book, open; what keeps it from being read is a finding, or NotNow."""
     if file.broken:
         return
@@ -94,8 +95,7 @@ def _reading(file: File, act: Callable[[sqlite3.Connection], None]) -> None:
     try:
         with closing(log.open_book(file.path, book.name, write=False)) as db:
             db.text_factory = _text
-            act(db)
-        file.broken = False
+            file.broken = act(db) is False
     except log.Damaged as damage:
         book.found(0, str(damage))
     except sqlite3.OperationalError as error:
@@ -122,11 +122,11 @@ def _text(raw: bytes) -> str:
         return Garbled(f"\udcff{raw!r}")  # half a character, so that it is nobody's text
 
 
-def _walk(file: File, db: sqlite3.Connection) -> None:
-    """Every entry, from the first to the last."""
+def _walk(file: File, db: sqlite3.Connection) -> bool:
+    """Every entry, from the first to the last. False: there are no tables that could be walked."""
     book = file.book
     if not _schema(book, db):
-        return
+        return False
     sound, last = not book.problems, BEFORE_ALL
     for piece in _pieces(db):
         low, bodies = book.seq, book.bodies
@@ -148,6 +148,7 @@ def _walk(file: File, db: sqlite3.Connection) -> None:
     if book.seq == 0:
         book.found(0, "there is no entry in it")
     _strays(book, db, "seq > ?", (last,))
+    return True
 
 
 def _strays(book: Book, db: sqlite3.Connection, where: str, limits: tuple[Any, ...]) -> None:

@@ -1,5 +1,6 @@
 """Fixtures of all rooms."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from redeeming import counter
 from standin import listen, omneo, open_place, sandbox, store, token
 from tills import Shop
+
+# For tests that use a campaign's parts. At the end, so that the programs are still those that are installed.
+sys.path.append(str(Path(__file__).parent.parent))
 
 __all__ = [
     "counter",

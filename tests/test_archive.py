@@ -5,7 +5,7 @@ import hashlib
 import json
 import random
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from tills import Shop, broken, fork, sale
 
 from forwarder.books import create_delivery
 from forwarder.replay import step
-from journal import archive, log, packed, redact, story
+from journal import archive, log, note, packed, redact, standalone, story
 from journal.log import Entry
 
 LATER = datetime.now(UTC) + timedelta(days=1)
@@ -123,10 +123,9 @@ def test_the_same_documents_give_the_same_bytes(shop: Shop, tmp_path: Path) -> N
 
 
 def test_a_stranger_can_open_it_and_check_a_body(shop: Shop, out: Path) -> None:
-    (facts,) = run(shop, out, sign=lambda said: b"signed " + said[:5])
+    (facts,) = run(shop, out)
     with zipfile.ZipFile(out / facts["pack"]) as pack:
-        assert pack.namelist() == ["README.txt", "documents.jsonl", "pack.json", "pack.json.sig"]
-        assert pack.read("pack.json.sig") == b'signed {"bef'
+        assert pack.namelist() == ["README.txt", "documents.jsonl", "pack.json"]
         lines = pack.read("documents.jsonl")
         assert json.loads(pack.read("pack.json"))["sha256"] == hashlib.sha256(lines).hexdigest()
     for line in map(json.loads, lines.splitlines()):
@@ -204,6 +203,131 @@ def test_a_pack_of_another_journal_is_said_to_be_one(shop: Shop, out: Path, tmp_
     other = tmp_path / "other.db"
     log.create(other, "journal", {"journal": "another"})
     assert [each["what"] for each in archive.check(other, out / facts["pack"])] == ["it is a pack of another journal"]
+
+
+# -- signed
+
+
+@pytest.fixture
+def pair() -> tuple[note.Key, note.Key]:
+    """The shop's key, and one that somebody else has made under the same name."""
+    mine, other = note.generate("omneo-journal/a-test"), note.generate("omneo-journal/a-test")
+    return note.private_key(mine[0]), note.private_key(other[0])
+
+
+def resigned(path: Path, target: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """The files of a pack, changed."""
+    with zipfile.ZipFile(path) as pack:
+        files = {name: pack.read(name) for name in pack.namelist()}
+    change(files)
+    with zipfile.ZipFile(target, "w") as pack:
+        for name, raw in files.items():
+            pack.writestr(name, raw)
+    return target
+
+
+def test_with_a_key_a_pack_is_signed_and_whoever_has_the_public_one_can_tell(
+    shop: Shop, out: Path, pair: tuple[note.Key, note.Key]
+) -> None:
+    (facts,) = run(shop, out, key=pair[0])
+    path = out / facts["pack"]
+    with zipfile.ZipFile(path) as pack:
+        assert pack.namelist() == ["README.txt", "documents.jsonl", "pack.json", "pack.json.sig"]
+        signed, said = pack.read("pack.json.sig").decode(), pack.read("pack.json").decode()
+    assert note.read(signed, [note.public_of(pair[0])]) == said
+    assert standalone.trusted(signed, public(pair[0]))
+    for keys in ([], [note.public_of(pair[0])], [note.public_of(each) for each in pair]):
+        assert archive.check(shop.db, path, keys) == []
+    (found,) = archive.check(shop.db, path, [note.public_of(pair[1])])
+    assert found["what"].startswith("its signature is not to be trusted")
+
+
+def public(key: note.Key) -> str:
+    raw = base64.b64encode(note.ED25519 + note.public_of(key).raw).decode()
+    return f"{key.name}+{key.number.hex()}+{raw}"
+
+
+def test_the_same_documents_and_key_give_the_same_bytes(
+    shop: Shop, tmp_path: Path, pair: tuple[note.Key, note.Key]
+) -> None:
+    with closing(log.open_book(shop.db, "journal", write=False)) as db:
+        due = [(seq, "delivered", 700 + seq) for seq in range(2, 12)]
+        made = {packed.write(tmp_path / name, archive.documents(db, due), {"a": 1}, pair[0]) for name in ("one", "two")}
+    assert len(made) == 1
+
+
+def test_a_signature_that_was_altered_or_is_anothers_is_found(
+    shop: Shop, out: Path, tmp_path: Path, pair: tuple[note.Key, note.Key]
+) -> None:
+    (facts,) = run(shop, out, key=pair[0])
+    keys, forged = [note.public_of(pair[0])], tmp_path / "forged.zip"
+
+    def what(change: Callable[[dict[str, bytes]], None]) -> set[str]:
+        problems = archive.check(shop.db, resigned(out / facts["pack"], forged, change), keys)
+        assert any("SHA-256" in each["what"] for each in problems)
+        return {each["what"] for each in problems if "SHA-256" not in each["what"]}
+
+    def other_key(files: dict[str, bytes]) -> None:
+        files["pack.json.sig"] = note.sign(files["pack.json"].decode(), pair[1]).encode()
+
+    def other_text(files: dict[str, bytes]) -> None:
+        files["pack.json.sig"] = note.sign('{"pack":1}\n', pair[0]).encode()
+
+    def no_note(files: dict[str, bytes]) -> None:
+        files["pack.json.sig"] = b"signed, the manager"
+
+    def no_text(files: dict[str, bytes]) -> None:
+        files["pack.json.sig"] = b"\xff\xfe"
+
+    assert what(other_key) == {"its signature is not to be trusted: it is not signed with a key that was given"}
+    assert what(other_text) == {"what was signed is something else than what the pack says"}
+    assert what(no_note) == {"its signature is not to be trusted: it is no signed note"}
+    assert what(no_text) == {"forged.zip is no pack, or a damaged one"}
+    assert what(lambda files: files.pop("pack.json.sig") and None) == set()  # the journal knows the file's SHA-256
+
+
+def test_another_journals_key_signs_nothing(shop: Shop, out: Path) -> None:
+    key = note.private_key(note.generate("omneo-journal/another")[0])
+    with pytest.raises(log.Unusable, match="is for omneo-journal/another"):
+        run(shop, out, key=key)
+    with pytest.raises(log.Unusable, match="is for omneo-journal/another"):
+        redact.redact(shop.db, shop.delivery, [5], "Ann", "she asked", key=key)
+    assert len(here(shop)) == 12
+    assert not out.exists()
+
+
+def test_a_pack_that_is_made_anew_is_signed_anew_or_that_is_said(
+    shop: Shop, out: Path, pair: tuple[note.Key, note.Key]
+) -> None:
+    (facts,) = run(shop, out, key=pair[0])
+    path, keys = out / facts["pack"], [note.public_of(pair[0])]
+    done = redact.redact(shop.db, shop.delivery, [5], "Ann", "she asked", packs=[path], key=pair[0])
+    assert (done.packs, done.unsigned, packed.is_signed(path)) == ([path.name], [], True)
+    assert archive.check(shop.db, path, keys) == []
+    done = redact.redact(shop.db, shop.delivery, [6], "Ann", "she asked", packs=[path])
+    assert (done.packs, done.unsigned, packed.is_signed(path)) == ([path.name], [path.name], False)
+    assert archive.check(shop.db, path, keys) == []
+    done = redact.redact(shop.db, shop.delivery, [7], "Ann", "she asked", packs=[path])
+    assert done.unsigned == []
+    assert sorted(inside(out)) == [2, 3, 4, 8, 9, 10, 11]
+
+
+def test_the_commands_take_the_key_as_ingest_does(shop: Shop, out: Path, tmp_path: Path) -> None:
+    shop.book.close()
+    private, key = tmp_path / "shop.key", shop.run("keygen", "--out", str(tmp_path / "shop.key")).stdout.strip()
+    done = shop.run("archive", "--before", "2999-01-01", "--out", str(out), "--key", str(private))
+    assert done.returncode == 0, done.stderr
+    (path,) = out.iterdir()
+    checkpoint = shop.run("checkpoint", "--key", str(private))
+    assert checkpoint.returncode == 0, checkpoint.stderr
+    verified = shop.run("verify", "--pack", str(path), "--key", key)
+    assert (verified.returncode, "Packs with a good signature: 1 of 1" in verified.stdout) == (0, True), verified
+    another = note.generate("omneo-journal/a-test")[1]
+    assert shop.run("verify", "--pack", str(path), "--key", another).returncode == 1
+    redacted = ["redact", "S-5", "--by", "Ann", "--reason", "she asked", "--pack", str(path)]
+    assert "is not signed any more" in shop.run(*redacted).stdout
+    assert "is not signed any more" not in shop.run(*redacted[:1], "S-6", *redacted[2:], "--key", str(private)).stdout
+    assert "Packs with a good signature: 1 of 1" in shop.run("verify", "--pack", str(path), "--key", key).stdout
 
 
 # -- redactions

@@ -222,7 +222,17 @@ def test_another_s_signature_is_found_by_who_has_the_key(shop: Shop, pair: tuple
     taken = keep(shop, checkpoint.make(shop.book, None, thief))
     assert examine(shop.db, shop.delivery, [], [taken]).told["ok"]
     problems = examine(shop.db, shop.delivery, [pair[1]], [taken]).told["problems"]
-    assert [each["seq"] for each in problems] == [3, 2]
+    assert [each["seq"] for each in problems] == [3, 2, 0]
+
+
+def test_signatures_that_were_left_out_are_missed_by_who_has_the_key(
+    shop: Shop, pair: tuple[note.Key, note.Key]
+) -> None:
+    fill(shop, "S-1")
+    checkpoint.make(shop.book, None, None)
+    assert examine(shop.db, shop.delivery).told["ok"]
+    (problem,) = examine(shop.db, shop.delivery, [pair[1]]).told["problems"]
+    assert (problem["seq"], "no checkpoint is signed" in problem["what"]) == (0, True)
 
 
 def test_one_of_another_journal_is_named(shop: Shop) -> None:
@@ -251,6 +261,26 @@ def test_a_slip_in_a_typed_one_is_named(tmp_path: Path) -> None:
     path.write_text(said.printed().replace("0001", "0011"), "utf-8")
     with pytest.raises(log.Unusable, match="mistyped"):
         checkpoint.taken(path)
+
+
+def test_that_it_only_grew_can_be_proven_without_the_journal(shop: Shop) -> None:
+    fill(shop, "S-1", "S-2")
+    shop.book.close()
+    public = shop.run("keygen", "--out", str(shop.root / "key")).stdout.strip()
+    for name in ("monday", "tuesday"):
+        assert shop.run("checkpoint", "--key", str(shop.root / "key"), "--out", str(shop.root / name)).returncode == 0
+    out = str(shop.root / "growth")
+    assert "Name a document" in shop.run("prove", "--out", out).stderr
+    assert (
+        "in this order"
+        in shop.run(
+            "prove", "--since", str(shop.root / "tuesday"), "--checkpoint", str(shop.root / "monday"), "--out", out
+        ).stderr
+    )
+    assert shop.run("prove", "--since", str(shop.root / "monday"), "--out", out).returncode == 0
+    told = shop.run("verify", "--evidence", out, "--checkpoint", str(shop.root / "monday"), "--key", public)
+    assert (told.returncode, "none of those 3 was changed" in told.stdout) == (0, True), told
+    assert "give the checkpoint" in shop.run("verify", "--evidence", out, "--key", public).stdout
 
 
 def test_the_commands(shop: Shop) -> None:

@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from tamper import papers
-from tamper.judge import judge
-from tamper.shapes import Case, Maker, rich, rows
 
 from journal import evidence, log, proof, standalone
+from tests.tamper import papers
+from tests.tamper.judge import judge
+from tests.tamper.shapes import Case, Maker, rich, rows
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,7 @@ def test_a_redaction_that_came_later_is_proven(tmp_path: Path) -> None:
         maker.time = maker.time.replace(day=maker.time.day + 1)
         maker.start()
     maker.redact()
+    maker.sign()
     pack = write(maker.case, tmp_path / "e.zip", day, day)
     assert b"redaction" in papers.unpack(pack)["later.jsonl"]
     found = judge([pack], (), maker.case.public)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import random
 import re
 import sqlite3
 import subprocess
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from journal import checkpoint, note, standalone
+from tests.tamper.deeds import IN_BOOKS
+from tests.tamper.judge import copy
+from tests.tamper.shapes import Case, rich
 
 PAGE = (Path(__file__).parents[1] / "docs" / "format.md").read_text(encoding="utf-8")
 EXAMPLE, _, TREE = PAGE.partition("## A worked example")[2].partition("## The same example, its tree")
@@ -106,12 +110,17 @@ def test_a_real_journal_is_sound_by_this_page_alone(tmp_path: Path) -> None:
         (spool / f"{number}.json").write_text(json.dumps(sale | {"external_id": name}), encoding="utf-8")
     (spool / "5.json").write_text('{"kind": "nothing"}')
     subprocess.run([*run, "ingest", "--once"], env=environment, check=True, capture_output=True)
+    (script,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    by_hand = [sys.executable, "-c", script, str(db)]
+    told = subprocess.run(by_hand, check=True, capture_output=True, text=True).stdout
+    assert "Zoë-3" in told
     with closing(sqlite3.connect(db)) as book:
         rows = book.execute("SELECT * FROM log ORDER BY seq").fetchall()
         bodies = {seq: (salt, body) for seq, salt, body in book.execute("SELECT * FROM body")}
         settings = {name: book.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")}
         shape = {table: [row[1] for row in book.execute(f"PRAGMA table_info({table})")] for table in ("log", "body")}
     assert len(rows) >= 9
+    assert told.splitlines()[-1] == f"{db}: {len(rows)} entries, head {rows[-1][7].hex()}"
     assert breaks(rows, bodies) == []
     assert f"`0x{settings['application_id']:08X}`" in PAGE
     assert f"| `user_version` | {settings['user_version']}:" in PAGE
@@ -121,3 +130,30 @@ def test_a_real_journal_is_sound_by_this_page_alone(tmp_path: Path) -> None:
         assert f"`{row[2]}`" in PAGE
         for fact in json.loads(row[5]):
             assert f"`{fact}`" in PAGE, f"the page does not tell of {fact} in {row[2]}"
+
+
+def test_the_page_s_own_script_finds_what_was_altered(tmp_path: Path) -> None:
+    """The books of the tampering campaign, read with what the page prints and nothing else."""
+    (script,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert len(script.splitlines()) < 100
+    case = rich(random.Random(4), tmp_path / "shop")
+
+    def by_hand(*paths: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, paths)], check=False, capture_output=True, text=True
+        )
+
+    assert by_hand(case.journal, case.delivery).returncode == 0, by_hand(case.journal, case.delivery).stderr
+    found = set()
+    for number in range(30):
+        name = ("a column", "a body", "an entry taken out", "the order", "the delivery book rewritten")[number % 5]
+        paths = copy([case.journal, case.delivery], tmp_path / "tampered")
+        deed = IN_BOOKS[name](Case(paths[0], paths[1], case.public, case.taken), random.Random(number))
+        with closing(sqlite3.connect(paths[0])) as book:
+            left = book.execute("SELECT count(*) FROM body").fetchone()[0]
+        with closing(sqlite3.connect(case.journal)) as book:
+            gone = book.execute("SELECT count(*) FROM body").fetchone()[0] - left
+        if deed is not None and not (name == "a body" and gone):  # rule 6 is not in it
+            assert by_hand(*paths).returncode == 1, (name, number)
+            found.add(name)
+    assert len(found) == 5

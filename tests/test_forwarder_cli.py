@@ -127,10 +127,9 @@ def test_a_revoked_token_is_a_matter_for_a_person(once: Run, store: Store, omneo
     """Once: A pause is retried for the whole five seconds, though only a person can end it."""
     store.take(sale("S-1"))
     omneo.control("/revoke")
-    began = time.monotonic()
     ends(once(), 78, "token")
     assert store.states() == {"S-1": "waiting"}
-    assert time.monotonic() - began < 3
+    assert len(omneo.asked()) <= 2, "nothing was tried again"
 
 
 def test_a_scope_that_is_missing_is_a_matter_for_a_person(once: Run, store: Store, omneo: Omneo) -> None:
@@ -428,6 +427,12 @@ OPTIONS: dict[str, tuple[str, object]] = {
     "--poison-after": ("OMNEO_POISON_AFTER", 10),
     "--poison-for": ("OMNEO_POISON_FOR", 900),
 }
+# What came since, in docs/operating.md.
+MORE: dict[str, tuple[str, object]] = {
+    "--key": ("OMNEO_JOURNAL_KEY", None),  # the private one; a public one comes from no environment
+    "--checkpoint-every": ("OMNEO_CHECKPOINT_EVERY", 10000),
+    "--witness": ("OMNEO_WITNESS", True),
+}
 
 
 def options() -> list[tuple[str, str, click.Option]]:
@@ -445,10 +450,10 @@ def options() -> list[tuple[str, str, click.Option]]:
 @pytest.mark.parametrize(("name", "parameter"), [(f"{where} {name}", each) for where, name, each in options()])
 def test_an_option_of_the_contract_has_its_environment_and_default(name: str, parameter: click.Option) -> None:
     option = name.rsplit(maxsplit=1)[-1]
-    if option not in OPTIONS:
-        assert parameter.envvar is None, "an environment name that the contract doesn't have"
+    if option not in OPTIONS | MORE or name == "omneo-journal verify --key":
+        assert parameter.envvar is None, "an environment name that nobody knows"
         return
-    variable, default = OPTIONS[option]
+    variable, default = (OPTIONS | MORE)[option]
     assert parameter.envvar == variable
     if default is not None:
         assert parameter.default == default

@@ -10,7 +10,8 @@ MODEL_EXAMPLES=2000 makes a long run of it.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -233,10 +234,23 @@ class Machine(RuleBasedStateMachine):
         for row in rows:
             assert row["external_id"] not in self.unknown_customers
             self.same_digits(tenant.posted[row["id"]], self.given[row["external_id"]])
+        self.bear_witness(tenant.posted[row["id"]] for row in rows)
+
+    def bear_witness(self, posted: Iterable[dict[str, Any]]) -> None:
+        """However often each was tried, and whatever crashed meanwhile: its entry's number and digest."""
+        with closing(log.open_book(self.store.db, "journal", write=False)) as db:
+            query = "SELECT external_id, seq, lower(hex(digest)) FROM log WHERE kind = 'sale'"
+            entries = {name: entry for name, *entry in db.execute(query)}
+        for each in posted:
+            borne = each["meta"]["omneo_journal"]
+            assert [borne["seq"], borne["digest"]] == entries[each["external_id"]]
 
     @staticmethod
     def same_digits(posted: dict[str, Any], content: dict[str, Any]) -> None:
         ours = {"systems"}
+        own = {name: value for name, value in posted["meta"].items() if name != "omneo_journal"}
+        posted = posted | {"meta": own}
+        content = {"meta": {}} | content
         assert {name: value for name, value in posted.items() if name not in ours} == {
             name: value for name, value in content.items() if name != "kind"
         }

@@ -220,6 +220,7 @@ def test_the_command_lists_exports_and_says_which_handles(shop: Shop, tmp_path: 
     assert out.stat().st_mode & 0o777 == 0o600
     assert shop.run("person", MAIL, "--out", str(out)).returncode == 78
     assert shop.run("person", "nobody@example.org").returncode == 1
+    assert shop.run("person", "-", input=f"{MAIL}\n").stdout == done.stdout
 
 
 def test_redaction_by_person_lists_first_and_then_takes_everything(shop: Shop) -> None:

@@ -38,9 +38,9 @@ JOURNAL = {
     "exhibit": "chain checkpoint evidence log note proof roots tree verify walk",
     "standalone": "",
     "story": "document known log",
-    "packed": "chain log",
-    "archive": "chain log packed story",
-    "redact": "archive log packed story",
+    "packed": "chain log note",
+    "archive": "chain checkpoint log note packed story",
+    "redact": "archive checkpoint log note packed story",
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
@@ -56,8 +56,8 @@ JOURNAL = {
     "report_page": "day pictures report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
-    "cli_keep": "archive backup checkpoint command log person redact rejected restore story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
+    "cli_keep": "archive backup checkpoint cli_proof command log person redact rejected restore story",
     "cli": "check cli_keep cli_report cli_proof command ingest log migrate notify rejected say schemas"
     " spool story words",
 }
@@ -75,9 +75,10 @@ FORWARDER = {
     "lane": "books journal.log",
     "by_customer": "books known queues",
     "line": "books outcome window journal.document journal.log journal.say",
-    "omneo": "outcome journal.document",
+    "witness": "journal.log",
+    "omneo": "outcome witness journal.document",
     "link": "omneo outcome window journal.log",
-    "lookup": "errand known link omneo outcome journal.log",
+    "lookup": "books errand known link omneo outcome witness journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
     "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
     " journal.log journal.notify journal.say",
@@ -86,13 +87,15 @@ FORWARDER = {
     "plan": "books by_customer errand known lane outcome window journal.log",
     "decide": "books known journal.log",
     "status": "books journal.story",
+    "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",
     "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link options patience plan replay sandbox.serve side_by_side status window wire"
-    " journal.command journal.log journal.migrate journal.notify journal.rejected journal.say",
+    "cli": "books decide demo doctor link options patience plan read_back replay sandbox.serve side_by_side status"
+    " window wire journal.command journal.day journal.log journal.migrate journal.notify"
+    " journal.rejected journal.say",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"

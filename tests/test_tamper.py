@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tamper.__main__ import campaign
+
+from tests.tamper.__main__ import campaign
 
 
 @pytest.mark.slow

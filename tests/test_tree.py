@@ -117,6 +117,9 @@ def test_a_tree_begins_with_each_of_its_earlier_ones(drawn: st.DataObject, size:
     path = tree.consistency(old, size, tree.over(hashes))
     assert tree.consistent(old, size, before, root, path)
     if old < size:
+        assert standalone.consistent(old, size, before, root, path)
+        assert not standalone.consistent(old, size, before, before, path)
+        assert not standalone.consistent(old, size, before, root, path[:-1])
         assert not tree.consistent(old, size, root, root, path)
         assert not tree.consistent(old, size, before, before, path)
         assert not tree.consistent(old, size, before, root, [*path, root])

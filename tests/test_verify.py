@@ -413,3 +413,14 @@ def test_a_copy_of_a_book_elsewhere_is_verified_too(shop: Shop, tmp_path: Path) 
     shutil.copy(shop.db, copy)
     copy.chmod(0o400)
     assert verify(copy, tmp_path / "none")["ok"]
+
+
+def test_a_book_that_could_not_be_walked_is_asked_no_more(shop: Shop) -> None:
+    """What the journal says of an earlier delivery book would be held against it: when it was begun is not known."""
+    with closing(log.open_book(shop.db, "journal", write=True)) as db:
+        log.append(db, [Entry("vouched", facts={"other_book": {"entries": 1, "head": "ab" * 32}})])
+        begin_delivery(shop, log.head(db))
+    assert verify(shop.db, shop.delivery)["ok"]
+    with closing(sqlite3.connect(shop.delivery)) as delivery:
+        delivery.execute("DROP TABLE body")
+    assert {(each["book"], each["seq"]) for each in verify(shop.db, shop.delivery)["problems"]} == {("delivery", 0)}

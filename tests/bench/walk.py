@@ -21,16 +21,18 @@ from forwarder.books import Books, create_delivery
 from journal import checkpoint, document, ingest, log, note
 from journal.log import Entry
 from journal.verify import examine
-from tests.bench.shop import sale, shop
+from tests.bench.shop import omneo, sale, shop
 
 ASKED = 150_000  # entries a second
+BESIDE = 1.1  # times as long as alone
 BATCH = 1000
 OVER_AND_OVER = """
-import sys
+import os, sys
 from pathlib import Path
 from journal.verify import verify
+os.nice(19)  # as the command does
 while True:
-    verify(Path(sys.argv[1]), Path("none"))
+    verify(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -83,40 +85,54 @@ def speed(documents: int, rounds: int) -> float:
 
 
 def beside(documents: int, rounds: int) -> float:
-    """How much longer ingest takes for a burst while verify walks the same journal over and over; in turns."""
-    took: dict[bool, list[float]] = {False: [], True: []}
-    with shop() as place:
+    """
+    How much longer both programs take while verify walks their books over and over; in turns. The worse of the two.
+
+    A burst of files that is taken, and the same sales delivered to the sandbox, at the forwarder's usual 10 a second:
+    that is what a shop's box does while somebody audits it. And at full speed, for which this machine has to share
+    two processors among four programs: printed, not judged.
+    """
+    took: dict[tuple[str, bool], list[float]] = {}
+    with omneo() as there, shop() as place:
+        deliver = place.command("forwarder", "run", "--once", "--url", there.url)
+        place.run([*deliver, "--rate", "0"])
         number = 0
-        for turn in range(2 * rounds + 1):
-            place.fill(range(number, number + documents))
-            number += documents
+        for turn in range(2 * rounds):
             walking = None
-            if turn % 2 == 0 and turn:
-                walking = subprocess.Popen([sys.executable, "-c", OVER_AND_OVER, place.journal], env=place.env)
-                time.sleep(1)
+            if turn % 2:
+                delivery = place.journal.with_name("delivery.db")
+                code = [sys.executable, "-c", OVER_AND_OVER, str(place.journal), str(delivery)]
+                walking = subprocess.Popen(code, env=place.env)
             try:
-                seconds = place.run(place.command("journal", "ingest", "--once"))
+                for what, size, rate in (("burst", documents, ""), ("full", documents, "0"), ("usual", 100, "10")):
+                    if what != "full":
+                        place.fill(range(number, number + size))
+                        number += size
+                        seconds = place.run(place.command("journal", "ingest", "--once"))
+                    if rate:
+                        seconds = place.run([*deliver, "--rate", rate])
+                    took.setdefault((what, walking is not None), []).append(seconds)
             finally:
                 if walking is not None:
                     walking.kill()
                     walking.wait()
-            if turn:
-                took[walking is not None].append(seconds)
-    ratio = statistics.median(took[True]) / statistics.median(took[False])
-    alone = statistics.median(took[False])
-    print(f"a burst of {documents} files: {alone:.2f} s alone, {ratio:.2f} times that beside verify")
-    return ratio
+    ratios = {}
+    for what in ("burst", "usual", "full"):
+        alone, with_it = (statistics.median(took[what, walked]) for walked in (False, True))
+        ratios[what] = with_it / alone
+        print(f"{what}: {alone:.2f} s alone, {ratios[what]:.2f} times that beside verify")
+    return max(ratios["burst"], ratios["usual"])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.walk", description="See tests/bench/walk.py.")
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--beside", action="store_true", help="also what it costs ingest")
+    parser.add_argument("--beside", action="store_true", help="also what it costs both programs")
     chosen = parser.parse_args()
     reached = speed(chosen.documents, chosen.rounds) >= ASKED
     if chosen.beside:
-        reached = beside(5000, chosen.rounds) <= 1.1 and reached
+        reached = beside(5000, chosen.rounds) <= BESIDE and reached
     return 0 if reached else 1
 
 

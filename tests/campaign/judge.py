@@ -25,7 +25,7 @@ def judge(place: Place, drops: list[Drop], state: Doc) -> Verdict:
     sales = {drop.external_id: drop for drop in reversed(drops) if drop.what == "sale"}
     return {
         "each sale once": _each_sale_once(sales, documents, state),
-        "numbers exact": _exact(sales, state),
+        "numbers exact": _exact(place, sales, state),
         "journal order": _in_order(documents, state),
         "asked before a resend": _asked_before_resend(state),
         "refusals": _refused(drops, documents),
@@ -53,24 +53,29 @@ def _each_sale_once(sales: dict[str | None, Drop], documents: list[Doc], state: 
     return wrong
 
 
-def _exact(sales: dict[str | None, Drop], state: Doc) -> list[str]:
-    """What was posted is what the till wrote, as numbers, without what is ours and without nulls."""
+def _exact(place: Place, sales: dict[str | None, Drop], state: Doc) -> list[str]:
+    """What was posted is what the till wrote, as numbers, without what is ours and without nulls; and the witness."""
     wrong = []
+    with contextlib.closing(sqlite3.connect(f"{place.journal.as_uri()}?mode=ro", uri=True)) as db:
+        (identity,) = db.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
+        entries = db.execute("SELECT external_id, seq, lower(hex(digest)) FROM log WHERE kind = 'sale'").fetchall()
+    witness = {name: {"journal": identity, "seq": seq, "digest": digest} for name, seq, digest in entries}
     for row in state["transactions"]:
         drop = sales.get(row["external_id"])
-        if drop is not None and row["posted"] != (wanted := _as_posted(drop.body)):
+        if drop is not None and row["posted"] != (wanted := _as_posted(drop.body, witness.get(drop.external_id))):
             names = [name for name in wanted | row["posted"] if wanted.get(name) != row["posted"].get(name)]
             wrong.append(f"{row['external_id']}: differs from what the till wrote in {names}")
     return wrong
 
 
-def _as_posted(body: bytes) -> Doc:
+def _as_posted(body: bytes, witness: Doc | None) -> Doc:
     doc = json.loads(body, parse_float=Decimal)
     doc = {name: value for name, value in doc.items() if name not in OURS and value is not None}
     doc["items"] = [{name: value for name, value in line.items() if value is not None} for line in doc["items"]]
     moment = datetime.fromisoformat(doc["transacted_at"])
     if moment.tzinfo:
         doc["transacted_at"] = moment.astimezone(ZoneInfo(doc["timezone"])).strftime("%Y-%m-%d %H:%M:%S")
+    doc["meta"] = doc.get("meta", {}) | {"omneo_journal": witness}
     return {"systems": ["POS"]} | doc
 
 

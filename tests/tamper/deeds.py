@@ -25,6 +25,7 @@ class Deed:
     places: Places  # one of these has to be named; ANYWHERE: any will do
     taken: tuple[Path, ...] = ()  # only these checkpoints, kept by an auditor, can show it
     key: bool = False  # … or only who has the public key
+    witness: bool = False  # … or only what Omneo holds
     what: str = field(default="", compare=False)
 
 
@@ -47,13 +48,13 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute(sql)
 
 
-def rechain(entries: Iterable[Row], public: bool = False) -> list[Row]:
-    """Every digest computed anew, and every checkpoint with the root that fits; its signature can't be made."""
+def rechain(entries: Iterable[Row], public: bool = False, since: int = 1) -> list[Row]:
+    """Every digest computed anew, and every checkpoint from some entry on with the root that fits, but unsigned."""
     before, grown, done = chain.ZERO, tree.Range(), []
     origin = ""
     for row in entries:
         origin = f"omneo-journal/{json.loads(row[5]).get('journal')}" if row[0] == 1 else origin
-        if row[2] == "checkpoint":
+        if row[2] == "checkpoint" and row[0] >= since:
             told = {"size": grown.size, "root": grown.root().hex(), "range": [each.hex() for each in grown.hashes]}
             if public:
                 private, _ = note.generate(origin)
@@ -161,10 +162,11 @@ COLUMN = {
 def a_column(case: Case, dice: random.Random) -> Deed | None:
     """One column of one entry, by SQL."""
     name, path = some_book(case, dice)
-    seq, column = dice.choice(rows(path))[0], dice.choice(list(COLUMN))
+    before = rows(path)
+    seq, column = dice.choice(before)[0], dice.choice(list(COLUMN))
     with opened(path) as db:
         db.execute(f"UPDATE log SET {column} = {COLUMN[column]} WHERE seq = ?", (seq,))
-    return Deed({(name, seq)})
+    return Deed({(name, seq)}) if rows(path) != before else None  # an invalid file was made an invalid one
 
 
 def a_type(case: Case, dice: random.Random) -> Deed | None:
@@ -355,6 +357,18 @@ def a_new_key(case: Case, dice: random.Random) -> Deed | None:
     return Deed({("journal", seq) for seq in signed}, key=True)
 
 
+def no_signature(case: Case, dice: random.Random) -> Deed | None:
+    """The same, with checkpoints that nobody signed: only who has the key misses a signature."""
+    entries = [list(row) for row in rows(case.journal)]
+    if not case.public or not any(row[2] == "checkpoint" for row in entries):
+        return None
+    case.delivery.unlink(missing_ok=True)
+    if forge(entries, dice, 0, len(entries)) is None:
+        return None
+    put(case.journal, rechain(entries))
+    return Deed({("journal", 0)}, key=True)
+
+
 def a_forged_resolution(case: Case, dice: random.Random) -> Deed | None:
     """An entry becomes a resolution that nobody made, and everything after it is computed anew."""
     taken = newest(case)
@@ -391,6 +405,55 @@ def the_end_of_the_journal(case: Case, dice: random.Random) -> Deed | None:
         db.execute("DELETE FROM log WHERE seq > ?", (keep,))
         db.execute("DELETE FROM body WHERE seq > ?", (keep,))
     return Deed({("journal", keep + 1)}, (taken[0],))
+
+
+# -- what nobody has kept anything against, but Omneo
+
+
+def rewritten_unseen(case: Case, dice: random.Random) -> Deed | None:
+    """Changed, and everything after it computed anew. No checkpoint was kept, and the delivery book is lost."""
+    seqs = sorted(each.seq for each in case.seen)
+    entries = [list(row) for row in rows(case.journal)]
+    seq = forge(entries, dice, 0, seqs[-1]) if seqs else None
+    if seq is None:
+        return None
+    case.delivery.unlink(missing_ok=True)
+    put(case.journal, rechain(entries, since=seq))
+    return Deed({("journal", min(each for each in seqs if each >= seq))}, witness=True)
+
+
+def taken_out_unseen(case: Case, dice: random.Random) -> Deed | None:
+    """An entry that is no document is taken out, what follows moves up, and everything is computed anew."""
+    seqs = sorted(each.seq for each in case.seen)
+    entries = [list(row) for row in rows(case.journal)]
+    loose = {"opened", "line", "flag", "resolution", "vouched"}
+    some = [row[0] for row in entries if row[2] in loose and seqs and row[0] < seqs[-1]]
+    if not some:
+        return None
+    seq = dice.choice(some)
+    case.delivery.unlink(missing_ok=True)
+    del entries[seq - 1]
+    with opened(case.journal) as db:
+        db.execute("UPDATE body SET seq = -seq WHERE seq > ?", (seq,))
+        db.execute("UPDATE body SET seq = -seq - 1 WHERE seq < 0")
+    for number, row in enumerate(entries, 1):
+        row[0] = number
+        row[3] = row[3] - 1 if row[3] is not None and row[3] > seq else row[3]
+    put(case.journal, rechain(entries, since=seq))
+    return Deed({("journal", min(each for each in seqs if each >= seq))}, witness=True)
+
+
+def cut_off_unseen(case: Case, dice: random.Random) -> Deed | None:
+    """The last entries are cut off, cleanly. No checkpoint was kept, and the delivery book is lost."""
+    seqs = sorted(each.seq for each in case.seen)
+    if not seqs:
+        return None
+    case.delivery.unlink(missing_ok=True)
+    keep = dice.randrange(1, seqs[-1])
+    with opened(case.journal) as db:
+        db.execute("DELETE FROM log WHERE seq > ?", (keep,))
+        db.execute("DELETE FROM body WHERE seq > ?", (keep,))
+    return Deed({("journal", min(each for each in seqs if each > keep))}, witness=True)
 
 
 def vouched(case: Case) -> int:
@@ -450,8 +513,12 @@ IN_BOOKS: dict[str, Do] = {
     "an edited resolution": an_edited_resolution,
     "the journal rewritten": a_rewritten_journal,
     "the journal rewritten and signed with another key": a_new_key,
+    "the journal rewritten, its signatures left out": no_signature,
     "a forged resolution, rewritten": a_forged_resolution,
     "the journal's end cut off": the_end_of_the_journal,
+    "unseen but by Omneo: the journal rewritten": rewritten_unseen,
+    "unseen but by Omneo: an entry taken out": taken_out_unseen,
+    "unseen but by Omneo: the journal's end cut off": cut_off_unseen,
     "the delivery book's end cut off": the_end_of_the_delivery_book,
     "the delivery book rewritten": a_rewritten_delivery_book,
     "another delivery book": another_delivery_book,

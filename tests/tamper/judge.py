@@ -1,10 +1,13 @@
 """Both verifiers on the same thing: what they find, and whether they agree."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from forwarder import witness
+from forwarder.witness import Seen
 from journal import checkpoint, exhibit, log, note, standalone
 from journal.verify import examine
 
@@ -45,6 +48,13 @@ def judge(paths: Sequence[Path], taken: Sequence[Path] = (), public: str = "") -
     problems = [problem for book in books for problem in book.problems]
     theirs = {(book, seq) for book, seq, _ in problems}
     return Found(ours, theirs, words + [f"(verify.py) {book} {seq}: {what}" for book, seq, what in problems])
+
+
+def by_omneo(journal: Path, seen: Iterable[Seen]) -> tuple[Places, list[str]]:
+    """What `omneo-forwarder witness` says, given what Omneo holds."""
+    with closing(log.open_book(journal, "journal", write=False)) as db:
+        problems = list(witness.problems(db, witness.compare(db, seen)))
+    return {(each["book"], each["seq"]) for each in problems}, [each["what"] for each in problems]
 
 
 def copy(paths: Sequence[Path], place: Path) -> list[Path]:

@@ -288,6 +288,31 @@ def a_proof(path: Path, dice: random.Random) -> Deed | None:
     return Deed(ANYWHERE, key=True)
 
 
+def growth(path: Path, earlier: Path, dice: random.Random) -> Deed | None:
+    """A hash of a proof of growth, its later root, or its signature."""
+    head, _, signed = path.read_text("utf-8").partition("\n\n")
+    old, *hashes = head.split("\n")
+    what = dice.choice(["hash", "less", "root", "signature", "old"])
+    if what == "hash" and hashes:
+        hashes[dice.randrange(len(hashes))] = base64.b64encode(dice.randbytes(32)).decode()
+    elif what == "less" and hashes:
+        del hashes[dice.randrange(len(hashes))]
+    elif what == "root":
+        parts = signed.split("\n")
+        parts[2] = base64.b64encode(dice.randbytes(32)).decode()
+        signed = "\n".join(parts)
+    elif what == "signature":
+        mark, name, raw = signed.rstrip("\n").split("\n")[-1].split(" ")
+        changed = base64.b64decode(raw)[:4] + dice.randbytes(64)
+        signed = signed.rpartition(mark)[0] + f"{mark} {name} {base64.b64encode(changed).decode()}\n"
+    elif what == "old":
+        old = f"old {int(old[4:]) + 1}"
+    else:
+        return None
+    path.write_text("\n".join([old, *hashes]) + "\n\n" + signed, "utf-8")
+    return Deed(ANYWHERE, (earlier,), key=True)
+
+
 ON_FILES: dict[str, Callable[[Path, random.Random], Deed | None]] = {
     "evidence: a byte of the file": a_byte,
     "evidence: a file in it": a_file,

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from forwarder.books import Books, create_delivery
+from forwarder.witness import Seen
 from journal import archive, backup, checkpoint, document, ingest, log, note, redact, story
 from journal.log import Entry
 from tests.bench.shop import sale
@@ -27,6 +28,7 @@ class Case:
     delivery: Path
     public: str = ""  # empty: there is no key
     taken: list[Path] = field(default_factory=list)  # checkpoints, signed if there is a key
+    seen: frozenset[Seen] = frozenset()  # what Omneo holds of it
 
 
 def _silent(event: str, **facts: Any) -> None:
