@@ -17,7 +17,7 @@ from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from journal.log import NotNow, reading_failed
 
-IDLE_S = 1.0  # the journal is looked at so often when no file event comes
+IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
 RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
@@ -33,7 +33,7 @@ class Grown(FileSystemEventHandler):
         self._wake = wake
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """A hint: the journal itself is looked at, and is looked at anyway once a second."""
+        """A hint: the journal itself is looked at, and is looked at anyway, now and then."""
         if os.fsdecode(event.src_path).endswith(self._rollback):
             self._wake.set()
 

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from journal.say import Say
 
-EVERY_S = 15.0
+EVERY_S = 30.0
 
 Figures = Mapping[str, Any]  # name → number or bool, or label → number; None: not known
 Described = Mapping[str, tuple[str, str]]  # name → what it is, and its label ("": none)
