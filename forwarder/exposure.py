@@ -100,7 +100,7 @@ class Exposure:
         facts = json.loads(row[2])
         amount = Decimal(facts["amount"]) if "amount" in facts else None
         self._open[seq] = Granted(
-            row[1], facts.get("terminal"), amount, facts.get("currency", ""), _customer(row[4]), row[3]
+            row[1], facts.get("terminal"), amount, facts.get("currency", ""), customer_of(row[4]), row[3]
         )
 
     def _figures(self, books: sqlite3.Connection) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _value(granted: list[Granted]) -> dict[str, Decimal]:
     return sums
 
 
-def _customer(body: bytes | None) -> tuple[str, str] | None:
+def customer_of(body: bytes | None) -> tuple[str, str] | None:
     """Whose it is, as the till wrote it: two handles of one person are two customers here."""
     try:
         content = parse(body) if body is not None else None

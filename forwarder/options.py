@@ -28,8 +28,8 @@ class Finite(click.FloatRange):
 
 def option(name: str, help_: str, **how: Any) -> Decorator:
     """An option, and the environment variable that stands in for it."""
-    variable = f"OMNEO_{name.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(name, envvar=variable, show_default="default" in how, help=help_, **how)
+    how.setdefault("envvar", f"OMNEO_{name.removeprefix('--').replace('-', '_').upper()}")
+    return click.option(name, show_default="default" in how, help=help_, **how)
 
 
 TIMEOUT = option("--timeout", "Seconds for the whole of one request.", type=Finite(min=0, min_open=True), default=15)

@@ -1,0 +1,91 @@
+-- What the head office does by hand. Each is a sentence to psql; none of it can be called by a store.
+
+-- A store may speak from now on: SELECT ledger.enrol('store_0042', 'Bourke Street', 'Melbourne', 'Australia/Melbourne');
+-- The role is made by whoever makes roles (CREATE ROLE store_0042 LOGIN PASSWORD …).
+CREATE FUNCTION ledger.enrol(of_role name, of_name text, of_region text, of_timezone text DEFAULT 'UTC') RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    made integer;
+BEGIN
+    PERFORM now() AT TIME ZONE of_timezone;
+    INSERT INTO ledger.store (role, name, region, timezone) VALUES (of_role, of_name, of_region, of_timezone)
+    ON CONFLICT (role) DO UPDATE SET name = of_name, region = of_region, timezone = of_timezone
+    RETURNING id INTO made;
+    EXECUTE format('GRANT omneo_store TO %I', of_role);
+    RETURN made;
+END $$;
+
+-- A finding is seen to.
+CREATE FUNCTION ledger.close_finding(of_id bigint, of_by text, of_note text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE ledger.finding SET closed_at = now(), closed_by = of_by, note = of_note WHERE id = of_id AND closed_at IS NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no open finding has the number %', of_id;
+    END IF;
+END $$;
+
+-- A store's book forked, and the head office knows why (a backup was restored): from the given entry on, the book that the
+-- store has now is the one that counts. What came after that entry before stays here, and can be seen in ledger.given_up.
+-- Entry 0: a whole new book, such as a delivery book that was begun anew.
+CREATE FUNCTION ledger.accept_fork(of_role name, of_book text, of_seq bigint, of_by text, of_note text) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    line ledger.chain;
+    made integer;
+BEGIN
+    SELECT c.* INTO line FROM ledger.chain AS c JOIN ledger.store AS s ON s.id = c.store
+    WHERE s.role = of_role AND c.book = of_book AND c.ended_at IS NULL FOR UPDATE OF c;
+    IF line.id IS NULL OR of_seq NOT BETWEEN 0 AND line.seq THEN
+        RAISE EXCEPTION 'the store % has no % with an entry % here', of_role, of_book, of_seq;
+    END IF;
+    UPDATE ledger.chain SET ended_at = now() WHERE id = line.id;
+    INSERT INTO ledger.chain (store, book, parent, parent_seq, seq, digest, seen_at, link, link_since, link_reason)
+    VALUES (line.store, line.book, line.id, of_seq, of_seq, ledger.digest_at(line.id, of_seq), line.seen_at,
+            line.link, line.link_since, line.link_reason)
+    RETURNING id INTO made;
+    UPDATE ledger.waiting SET chain = made WHERE chain = line.id AND seq <= of_seq;
+    UPDATE ledger.flag SET resolved_at = now(), resolved_by = of_by, note = of_note
+    WHERE chain = line.id AND resolved_at IS NULL AND substr(id, 2)::bigint > of_seq;
+    UPDATE ledger.finding SET closed_at = now(), closed_by = of_by, note = of_note
+    WHERE store = line.store AND book = of_book AND closed_at IS NULL;
+    RETURN made;
+END $$;
+
+-- A store begins with a new journal. What it had stays here.
+CREATE FUNCTION ledger.accept_journal(of_role name, of_journal text, of_by text, of_note text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    shop integer;
+BEGIN
+    UPDATE ledger.store SET journal = of_journal WHERE role = of_role RETURNING id INTO shop;
+    IF shop IS NULL THEN
+        RAISE EXCEPTION 'no store has the role %', of_role;
+    END IF;
+    UPDATE ledger.chain SET ended_at = now() WHERE store = shop AND ended_at IS NULL;
+    UPDATE ledger.finding SET closed_at = now(), closed_by = of_by, note = of_note WHERE store = shop AND closed_at IS NULL;
+END $$;
+
+-- Who may do what. Two groups: stores, which may call one function, and readers. All else is the owner's.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'omneo_store') THEN
+        CREATE ROLE omneo_store NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'omneo_reader') THEN
+        CREATE ROLE omneo_reader NOLOGIN;
+    END IF;
+END $$;
+-- Nobody makes tables of their own here, passing ones neither. Again each time that the schema is looked after: a database's
+-- own rights don't come along when it is copied.
+CREATE FUNCTION ledger.guard() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO omneo_store, omneo_reader', current_database());
+END $$;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA ledger REVOKE ALL ON FUNCTIONS FROM PUBLIC;
+GRANT USAGE ON SCHEMA ledger TO omneo_store, omneo_reader;
+GRANT EXECUTE ON FUNCTION ledger.ship TO omneo_store;
+GRANT EXECUTE ON FUNCTION ledger.parsed, ledger.stamp, ledger.link, ledger.n, ledger.root, ledger.root_of, ledger.grown,
+    ledger.digest_at TO omneo_reader;

@@ -1,0 +1,37 @@
+"""The loop around shipping: when to look, how long to wait after a failure, and what is said of it, once each."""
+
+import threading
+import time
+
+from forwarder.ship import Jitter, Shipper, pause
+from journal.log import NotNow, Unusable
+from journal.notify import Pulse
+
+BATCH_S = 90.0  # for one batch, answer and all: then the line is given up and made anew
+
+
+def run_until(shipper: Shipper, stop: threading.Event, pulse: Pulse, every_s: float, jitter: Jitter) -> None:
+    """
+    Ship until stopped. A role that isn't let in is tried again like a line that is down: once it is enrolled, or its
+    password is right, everything goes on by itself.
+    """
+    pulse.ready(2 * BATCH_S)
+    shipper.say("ready", head=shipper.heads()[0].seq)
+    failures, told = 0, ""
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            shipper.go()
+        except (NotNow, Unusable) as error:
+            if str(error) != told:
+                shipper.say("ledger_down", reason=str(error))
+            told = str(error)
+            failures += 1
+            pulse.rest(stop, pause(failures, jitter))
+            continue
+        if failures:
+            shipper.say("ledger_up", shipped=shipper.shipped)
+        failures, told = 0, ""
+        pulse.rest(stop, max(0.05, every_s - (time.monotonic() - began)))
+    pulse.stopping()
+    shipper.say("stopped", shipped=shipper.shipped)

@@ -1,0 +1,122 @@
+"""A PostgreSQL of one's own: Debian's package, a scratch directory with a socket and no port, gone when it is over."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from forwarder import headoffice_schema
+
+USER = "postgres"  # the server doesn't run as root
+
+
+def binaries() -> Path | None:
+    """Where the newest server's programs are; None if there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+class Cluster:
+    """A server that can be killed and started again."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        place = binaries()
+        assert place is not None
+        self.bin, self.root, self.data = place, root, root / "data"
+        self.settings = {"fsync": "off", "full_page_writes": "off", "max_connections": 300} | settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self._as(
+            self.bin / "initdb", "-D", self.data, "-U", "owner", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"
+        )
+
+    def start(self) -> None:
+        asked = {"listen_addresses": "", "unix_socket_directories": self.root, "log_min_messages": "warning"}
+        words = [word for name, value in (asked | self.settings).items() for word in ("-c", f"{name}={value}")]
+        with (self.root / "log").open("ab") as out:
+            command = self._command(self.bin / "postgres", "-D", self.data, *words)
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        give_up = time.monotonic() + 60
+        while True:
+            with suppress(psycopg.OperationalError):
+                psycopg.connect(self.url()).close()
+                return
+            assert time.monotonic() < give_up, (self.root / "log").read_text()[-2000:]
+            assert self.process.poll() is None, (self.root / "log").read_text()[-2000:]
+            time.sleep(0.02)
+
+    def stop(self, how: int = signal.SIGINT) -> None:
+        """SIGINT: at once, in good order; SIGQUIT: as after a crash."""
+        if self.process is None:
+            return
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), how)
+        self.process.wait(timeout=60)
+        self.process = None
+
+    def crash(self) -> None:
+        """Every process of the server is killed, as the kernel does when memory is short."""
+        assert self.process is not None
+        head = int((self.data / "postmaster.pid").read_text().split()[0])
+        children = subprocess.run(
+            ["pgrep", "-P", str(head)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        for pid in [head, *map(int, children)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+        self.process = None
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def url(self, role: str = "owner", database: str = "postgres") -> str:
+        return f"postgresql://{role}@/{database}?host={self.root}"
+
+    def ledger(self, name: str, template: str | None = None) -> str:
+        """A new database with the schema; the owner's address of it."""
+        with psycopg.connect(self.url(), autocommit=True) as db:
+            db.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+        if not template:
+            headoffice_schema.lay(self.url(database=name))
+        return self.url(database=name)
+
+    def _as(self, *words: Any) -> None:
+        subprocess.run(self._command(*words), check=True, capture_output=True, timeout=120)
+
+    def _command(self, *words: Any) -> list[str]:
+        said = [str(word) for word in words]
+        return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *said] if os.geteuid() == 0 else said
+
+
+@contextmanager
+def running(**settings: Any) -> Iterator[Cluster]:
+    """A server while the block runs."""
+    root = Path(tempfile.mkdtemp(prefix="omneo-pg-"))
+    try:
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(USER)
+            os.chown(root, user.pw_uid, user.pw_gid)
+        cluster = Cluster(root, **settings)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def enrol(owner: str, role: str, name: str | None = None, region: str = "east", timezone: str = "UTC") -> None:
+    """A store may speak from now on."""
+    with psycopg.connect(owner) as db:
+        db.execute(f'CREATE ROLE "{role}" LOGIN') if not db.execute(
+            "SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)
+        ).fetchone() else None
+        db.execute("SELECT ledger.enrol(%s, %s, %s, %s)", (role, name or role, region, timezone))
