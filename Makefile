@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice campaign campaign-slice tamper torture \
+.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice fleet fleet-kills fleet-rate campaign campaign-slice tamper torture \
 	torture-slice lock clean
 
 demo: $(VENV)/installed
@@ -67,6 +67,16 @@ machine: $(VENV)/installed
 # A shop in which something is wrong, to practise on: without NAME it lists them. Ctrl-C ends it.
 breakdown: $(VENV)/installed
 	$(BIN)/python tests/breakdowns.py $(NAME)
+
+# A chain: 200 stores, one PostgreSQL (Debian's, from its package), one sandbox, outages, a rush, three stores with something
+# wrong; some minutes, and a table. STORES=10 is the small one, SEED=n repeats a run.
+fleet: $(VENV)/installed
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends postgresql
+	$(BIN)/python -m tests.fleet --stores $(or $(STORES),200) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# PostgreSQL, the shipper or the connection killed at 1,000 random points (ARGS="--points 100").
+fleet-kills: $(VENV)/installed
+	$(BIN)/python -m tests.fleet.kills $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

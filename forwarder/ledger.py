@@ -6,12 +6,13 @@ in a transaction whose end we never heard of is no matter: the ledger is asked h
 batch, in that batch's transaction.
 """
 
+import logging
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ SAFE = {"verify-full", "verify-ca"}
 OURS = ("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist", "not permitted")
 
 Row = tuple[Any, ...]
+
+logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it speaks past our own words, of what we have sorted already
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +104,23 @@ class Ledger:
         with self._talking() as db:
             return _ship(db, claim)
 
-    def bring(self, claim: Claim, after: Callable[[Word], Sequence[Row]]) -> Word:
+    def bring(self, claim: Claim, after: Callable[[Word], tuple[bytes, Sequence[Row]]]) -> Word:
         """
         Hand over what comes after the ledger's head, all of it or nothing. Raises NotNow and Unusable.
 
-        `after` gives the rows; it is asked while the ledger holds this book, so that two who ship it come one by one.
+        `after` gives the digest that the store has at that head, so that a fork is told from a broken link, and the
+        rows; it is asked while the ledger holds this book, so that two who ship it come one by one.
         """
         with self._talking() as db, db.transaction():
             word = _ship(db, claim)
-            rows = after(word) if word.verdict == "ok" else ()
+            before, rows = after(word) if word.verdict == "ok" else (b"", ())
             if not rows:
                 return word
             with db.cursor().copy(COPY) as copy:
                 copy.set_types(TYPES)
                 for row in rows:
                     copy.write_row(row)
-            return _ship(db, claim)
+            return _ship(db, replace(claim, at=word.seq, digest=before))
 
     def close(self) -> None:
         """Hang up."""

@@ -109,14 +109,15 @@ class Shipper:
             if word.seq >= head.seq:
                 return True
 
-    def _rows(self, head: Head, after: int) -> Sequence[Row]:
-        """What comes next, as it stands in the book: the ledger judges it, not we."""
+    def _rows(self, head: Head, after: int) -> tuple[bytes, Sequence[Row]]:
+        """The digest at the ledger's head and what comes next, as it stands in the book: the ledger judges, not we."""
         with closing(_open(head.path, head.book)) as db:
+            last = db.execute("SELECT digest FROM log WHERE seq = ?", (after,)).fetchone()
             query = f"SELECT {COLUMNS} FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
             found = db.execute(query, (after, head.seq, self.batch)).fetchall()
             rows = list(_cut(self._mail(db, row, head.book) for row in found))
         self.shipped += len(rows)
-        return rows
+        return (_raw(last[0]) or b"") if last else (b"" if after else chain.ZERO), rows
 
     def _mail(self, db: sqlite3.Connection, row: Row, book: str) -> Row:
         seq, at, kind, about, external_id, facts, *hashes = row
@@ -155,9 +156,7 @@ class Shipper:
 
     def _walk(self, head: Head) -> None:
         """Compute the next stretch of digests anew, and tell the ledger what the stretch ends with."""
-        step = self._steps.setdefault(head.book, Step())
-        if step.seq >= head.seq:
-            step.seq, step.digest = 0, chain.ZERO
+        step = self._steps.pop(head.book, Step())
         sound = True
         with closing(_open(head.path, head.book)) as db:
             query = f"SELECT {COLUMNS} FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
@@ -167,12 +166,12 @@ class Shipper:
                 if not sound:
                     break
         word = self.ledger.tell(replace(self._claim(head), at=step.seq, digest=step.digest))
-        if sound and word.verdict != "fork":
-            return
-        if self.altered.get(head.book) != step.seq:
-            self.say("altered", book=head.book, seq=step.seq)
-        self.altered[head.book] = step.seq
-        step.seq, step.digest = 0, chain.ZERO
+        if not sound or word.verdict == "fork":
+            if self.altered.get(head.book) != step.seq:
+                self.say("altered", book=head.book, seq=step.seq)
+            self.altered[head.book] = step.seq
+        elif step.seq < head.seq:  # else it begins anew, however fast the book grows
+            self._steps[head.book] = step
 
     def _claim(self, head: Head) -> Claim:
         return Claim(head.identity, head.book, head.seq, head.seq, head.digest, self.now())

@@ -66,6 +66,7 @@ class Cluster:
         """Every process of the server is killed, as the kernel does when memory is short."""
         assert self.process is not None
         head = int((self.data / "postmaster.pid").read_text().split()[0])
+        os.kill(head, signal.SIGSTOP)  # no more children
         children = subprocess.run(
             ["pgrep", "-P", str(head)], capture_output=True, text=True, check=False
         ).stdout.split()
@@ -74,6 +75,8 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=60)
         self.process = None
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            time.sleep(0.005)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def url(self, role: str = "owner", database: str = "postgres") -> str:

@@ -142,7 +142,7 @@ def entry_kinds() -> set[str]:
 def libraries() -> set[str]:
     lists = [
         PROJECT["dependencies"],
-        *(PROJECT["optional-dependencies"][extra] for extra in ("sandbox", "demo", "browse")),
+        *(PROJECT["optional-dependencies"][extra] for extra in ("sandbox", "demo", "browse", "ledger")),
     ]
     return {re.split(r"[^\w-]", each)[0] for wanted in lists for each in wanted} - {PROJECT["name"]}
 

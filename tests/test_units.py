@@ -13,7 +13,8 @@ from test_docs import OPTIONS
 
 SYSTEMD = units.UNITS
 SERVICES = sorted(path.name for path in SYSTEMD.glob("*.service"))
-NETWORKED = "omneo-forwarder.service"
+FORWARDER, LEDGER = "omneo-forwarder.service", "omneo-ledger.service"
+NETWORKED = {FORWARDER, LEDGER}
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
 
 
@@ -34,12 +35,12 @@ def test_nothing_waits_for_the_network_or_needs_the_other_program() -> None:
 def test_every_service_is_shut_in_alike(name: str) -> None:
     of_all = set(lines("omneo-journal.service")[lines("omneo-journal.service").index("ProtectSystem=strict") :])
     assert of_all - {"WantedBy=omneo.target"} <= set(lines(name))
-    assert {"RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes"} <= set(lines(name)) or name == NETWORKED
+    assert {"RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes"} <= set(lines(name)) or name in NETWORKED
     assert "InaccessiblePaths=-/var/spool/omneo" in " ".join(lines(name)) or name == "omneo-journal.service"
 
 
-@pytest.mark.parametrize("name", ["omneo-journal.service", NETWORKED])
-def test_both_programs_come_back_however_often_they_end(name: str) -> None:
+@pytest.mark.parametrize("name", ["omneo-journal.service", FORWARDER, LEDGER])
+def test_every_program_comes_back_however_often_it_ends(name: str) -> None:
     promised = {"Restart=always", "StartLimitIntervalSec=0", "Type=notify", "NotifyAccess=main"}
     assert promised <= set(lines(name))
     assert any(line.startswith("WatchdogSec=") for line in lines(name))

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 UNITS = Path(__file__).resolve().parents[1] / "systemd"
 MOST = 0.5  # exposure of a unit, from 0 (tight) to 10 (open) …
-MOST_OF = {"omneo-forwarder.service": 1.6}  # … and of the one that has to talk to the internet
+MOST_OF = {"omneo-forwarder.service": 1.6, "omneo-ledger.service": 1.6}  # … and of those that have to talk to others
 PROGRAM = re.compile(r"^(ExecStart\w*=)/opt/omneo-journal/\S+", re.MULTILINE)
 EXPOSURE = re.compile(r"Overall exposure level for \S+: ([\d.]+)")
 

@@ -196,5 +196,17 @@ JOIN ledger.entry AS e ON e.external_id = w.external_id AND e.about IS NULL AND 
 JOIN ledger.chain AS oc ON oc.id = e.chain AND oc.book = 'journal' AND oc.ended_at IS NULL AND oc.store <> w.store
 JOIN ledger.store AS o ON o.id = oc.store;
 
+-- The entries of a store's book whose digests are not what the entries come to: computed again, from what stands here.
+CREATE FUNCTION ledger.recheck(of_role name, of_book text) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$
+    SELECT e.seq FROM (
+        SELECT l.*, lag(digest, 1, decode(repeat('00', 32), 'hex')) OVER (ORDER BY l.seq) AS before, lag(l.seq, 1, 0::bigint)
+                   OVER (ORDER BY l.seq) AS last_seq
+        FROM ledger.log AS l JOIN ledger.store AS s ON s.id = l.store WHERE s.role = of_role AND l.book = of_book) AS e
+    WHERE e.seq <> e.last_seq + 1 OR e.digest <> ledger.link(e.before, e.seq, convert_to(ledger.stamp(e.at), 'UTF8'),
+        convert_to(e.kind, 'UTF8'), e.about, convert_to(e.external_id, 'UTF8'), convert_to(e.facts, 'UTF8'), e.body_hash)
+$$;
+REVOKE ALL ON FUNCTION ledger.recheck FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.recheck TO omneo_reader;
+
 GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO omneo_reader;
 REVOKE ALL ON ledger.body FROM omneo_reader;
