@@ -20,8 +20,7 @@ CREATE TABLE ledger.chain (
     id           integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     store        integer NOT NULL REFERENCES ledger.store,
     book         text NOT NULL CHECK (book IN ('journal', 'delivery')),
-    parent       integer REFERENCES ledger.chain,
-    parent_seq   bigint NOT NULL DEFAULT 0,          -- entries up to here are the parent's
+    parent       integer REFERENCES ledger.chain,    -- which it goes on from
     seq          bigint NOT NULL DEFAULT 0,          -- the head
     digest       bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
     told_seq     bigint NOT NULL DEFAULT 0,          -- how far the store says that its book goes
@@ -35,6 +34,15 @@ CREATE TABLE ledger.chain (
     ended_at     timestamptz                         -- another chain goes on in its place
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX chain_current ON ledger.chain (store, book) WHERE ended_at IS NULL;
+
+-- Whose entries a chain is made of, and up to which: all of its own, and those of its parents before each fork.
+CREATE TABLE ledger.part (
+    chain integer NOT NULL REFERENCES ledger.chain,
+    part  integer NOT NULL REFERENCES ledger.chain,
+    upto  bigint NOT NULL,
+    PRIMARY KEY (chain, part)
+);
+CREATE INDEX part_part ON ledger.part (part);
 
 -- Both books' entries, to the letter (docs/format.md): the digests can be computed again from what stands here.
 -- Partitioned by when they came, by this machine's clock: a shop's clock may say anything.

@@ -57,36 +57,25 @@ BEGIN
 END $$;
 
 -- The digest of one entry; NULL if it is not here. What came before a fork is the parent's.
-CREATE FUNCTION ledger.digest_at(of_chain integer, at_seq bigint) RETURNS bytea LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    line ledger.chain;
-BEGIN
-    SELECT * INTO line FROM ledger.chain WHERE id = of_chain;
-    WHILE line.parent IS NOT NULL AND at_seq <= line.parent_seq LOOP
-        SELECT * INTO line FROM ledger.chain WHERE id = line.parent;
-    END LOOP;
-    RETURN CASE WHEN at_seq = 0 THEN decode(repeat('00', 32), 'hex')
-        ELSE (SELECT e.digest FROM ledger.entry AS e WHERE e.chain = line.id AND e.seq = at_seq) END;
-END $$;
+CREATE FUNCTION ledger.digest_at(of_chain integer, at_seq bigint) RETURNS bytea LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN at_seq = 0 THEN decode(repeat('00', 32), 'hex') ELSE (
+        SELECT e.digest FROM ledger.part AS p JOIN ledger.entry AS e ON e.chain = p.part
+        WHERE p.chain = of_chain AND p.upto >= at_seq AND e.seq = at_seq) END
+$$;
 
 -- A tree's compact range, grown by the entries that follow it (docs/format.md, "The tree").
 CREATE FUNCTION ledger.grown(of_chain integer, from_size bigint, from_range bytea[], to_size bigint) RETURNS bytea[]
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    line ledger.chain;
     row_digest bytea;
     node bytea;
     size bigint := from_size;
     range bytea[] := from_range;
     part bigint;
 BEGIN
-    SELECT * INTO line FROM ledger.chain WHERE id = of_chain;
-    IF line.parent IS NOT NULL AND size < line.parent_seq THEN
-        range := ledger.grown(line.parent, size, range, least(to_size, line.parent_seq));
-        size := least(to_size, line.parent_seq);
-    END IF;
     FOR row_digest IN
-        SELECT e.digest FROM ledger.entry AS e WHERE e.chain = of_chain AND e.seq > size AND e.seq <= to_size ORDER BY e.seq
+        SELECT e.digest FROM ledger.part AS p JOIN ledger.entry AS e ON e.chain = p.part AND e.seq <= p.upto
+        WHERE p.chain = of_chain AND e.seq > from_size AND e.seq <= to_size ORDER BY e.seq
     LOOP
         node := sha256('\x00'::bytea || row_digest);
         part := size;
@@ -256,10 +245,7 @@ DECLARE
 BEGIN
     DELETE FROM ledger.body AS b USING pg_temp.mail AS m
     WHERE m.kind IN ('redaction', 'archived') AND b.seq = m.about
-      AND b.chain IN (WITH RECURSIVE lines AS (
-              SELECT id, parent FROM ledger.chain WHERE id = line.id
-              UNION ALL SELECT c.id, c.parent FROM ledger.chain AS c JOIN lines ON c.id = lines.parent)
-          SELECT id FROM lines);
+      AND b.chain IN (SELECT part FROM ledger.part WHERE chain = line.id);
     FOR said IN SELECT * FROM pg_temp.mail WHERE kind = 'checkpoint' AND about IS NULL ORDER BY seq LOOP
         facts := ledger.parsed(convert_from(said.facts, 'UTF8'));
         SELECT * INTO last FROM ledger.checkpoint WHERE chain = line.id AND stands ORDER BY seq DESC LIMIT 1;
@@ -335,6 +321,7 @@ BEGIN
     IF NOT FOUND THEN
         INSERT INTO ledger.chain (store, book) VALUES (shop.id, of_book)
         ON CONFLICT (store, book) WHERE ended_at IS NULL DO UPDATE SET told_seq = chain.told_seq RETURNING * INTO line;
+        INSERT INTO ledger.part VALUES (line.id, line.id, 9223372036854775807) ON CONFLICT DO NOTHING;
     END IF;
     RETURN line;
 END $$;

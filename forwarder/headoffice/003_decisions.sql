@@ -39,10 +39,13 @@ BEGIN
         RAISE EXCEPTION 'the store % has no % with an entry % here', of_role, of_book, of_seq;
     END IF;
     UPDATE ledger.chain SET ended_at = now() WHERE id = line.id;
-    INSERT INTO ledger.chain (store, book, parent, parent_seq, seq, digest, seen_at, link, link_since, link_reason)
-    VALUES (line.store, line.book, line.id, of_seq, of_seq, ledger.digest_at(line.id, of_seq), line.seen_at,
+    INSERT INTO ledger.chain (store, book, parent, seq, digest, seen_at, link, link_since, link_reason)
+    VALUES (line.store, line.book, line.id, of_seq, ledger.digest_at(line.id, of_seq), line.seen_at,
             line.link, line.link_since, line.link_reason)
     RETURNING id INTO made;
+    INSERT INTO ledger.part
+    SELECT made, part, least(upto, of_seq) FROM ledger.part WHERE chain = line.id
+    UNION ALL SELECT made, made, 9223372036854775807;
     UPDATE ledger.waiting SET chain = made WHERE chain = line.id AND seq <= of_seq;
     UPDATE ledger.flag SET resolved_at = now(), resolved_by = of_by, note = of_note
     WHERE chain = line.id AND resolved_at IS NULL AND substr(id, 2)::bigint > of_seq;

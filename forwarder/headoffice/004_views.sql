@@ -5,28 +5,23 @@ SELECT s.id AS store, s.name, s.region, s.timezone, c.id AS chain, c.book, c.seq
 FROM ledger.store AS s JOIN ledger.chain AS c ON c.store = s.id AND c.ended_at IS NULL;
 
 -- Each entry of the books that count, with its store: of a chain that goes on from another, what is the other's too.
-CREATE VIEW ledger.line_of AS
-WITH RECURSIVE lines (chain, part, upto, parent, parent_seq) AS (
-    SELECT id, id, NULL::bigint, parent, parent_seq FROM ledger.chain WHERE ended_at IS NULL
-    UNION ALL
-    SELECT lines.chain, c.id, least(lines.upto, lines.parent_seq), c.parent, c.parent_seq
-    FROM lines JOIN ledger.chain AS c ON c.id = lines.parent)
-SELECT chain, part, coalesce(upto, 9223372036854775807) AS upto FROM lines;
-
 CREATE VIEW ledger.log AS
-SELECT c.store, c.name, c.region, c.book, c.chain, e.seq, e.at, e.kind, e.about, e.external_id, e.facts, e.body_hash, e.digest,
-       e.received
-FROM ledger.current AS c
-JOIN ledger.line_of AS l ON l.chain = c.chain
-JOIN ledger.entry AS e ON e.chain = l.part AND e.seq <= l.upto;
+SELECT s.id AS store, s.name, s.region, c.book, c.id AS chain, e.seq, e.at, e.kind, e.about, e.external_id, e.facts,
+       e.body_hash, e.digest, e.received
+FROM ledger.entry AS e
+JOIN ledger.part AS p ON p.part = e.chain AND e.seq <= p.upto
+JOIN ledger.chain AS c ON c.id = p.chain AND c.ended_at IS NULL
+JOIN ledger.store AS s ON s.id = c.store;
 
 -- What came and no longer counts: the store forgot it, and the head office has accepted that.
 CREATE VIEW ledger.given_up AS
-SELECT s.id AS store, s.name, old.book, e.seq, e.at, e.kind, e.about, e.external_id, e.facts
+SELECT s.id AS store, s.name, old.book, e.chain, e.seq, e.at, e.kind, e.about, e.external_id, e.facts
 FROM ledger.chain AS old
-JOIN ledger.chain AS new ON new.parent = old.id
 JOIN ledger.store AS s ON s.id = old.store
-JOIN ledger.entry AS e ON e.chain = old.id AND e.seq > new.parent_seq;
+JOIN ledger.entry AS e ON e.chain = old.id
+WHERE old.ended_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM ledger.part AS p JOIN ledger.chain AS c ON c.id = p.chain AND c.ended_at IS NULL
+    WHERE p.part = e.chain AND e.seq <= p.upto);
 
 -- The journal's views, of one store or of all: ask for a store, or for an external_id.
 CREATE VIEW ledger.documents AS
@@ -158,10 +153,9 @@ WITH days AS (
 waiting AS (SELECT store, min(at) AS oldest FROM ledger.waiting
             WHERE chain IN (SELECT id FROM ledger.chain WHERE ended_at IS NULL) GROUP BY store),
 flags AS (SELECT store, min(at) AS oldest FROM ledger.flag WHERE resolved_at IS NULL GROUP BY store),
-sums AS (SELECT store, day, sum(sales) AS sales, sum(redemptions) AS redemptions, sum(invalid) AS invalid,
-                string_agg(total || ' ' || currency, ', ' ORDER BY currency) AS total
+sums AS (SELECT store, day, sum(sales) AS sales, sum(redemptions) AS redemptions, sum(invalid) AS invalid
          FROM ledger.day WHERE day >= current_date - 8 GROUP BY store, day)
-SELECT days.store, days.name, days.region, days.day, coalesce(sums.sales, 0) AS sales, sums.total,
+SELECT days.store, days.name, days.region, days.day, coalesce(sums.sales, 0) AS sales,
        coalesce(sums.redemptions, 0) AS redemptions, coalesce(sums.invalid, 0) AS invalid,
        CASE WHEN days.ends > now() THEN 'not over'
             WHEN NOT coalesce(j.complete_at > days.ends, false) OR NOT coalesce(d.complete_at > days.ends, true) THEN 'not all here'
@@ -174,6 +168,11 @@ LEFT JOIN ledger.chain AS d ON d.store = days.store AND d.book = 'delivery' AND 
 LEFT JOIN waiting ON waiting.store = days.store
 LEFT JOIN flags ON flags.store = days.store
 LEFT JOIN sums ON sums.store = days.store AND sums.day = days.day;
+
+-- What a store's days came to.
+CREATE VIEW ledger.turnover AS
+SELECT s.id AS store, s.name, s.region, d.day, d.currency, d.sales, d.total, d.redemptions, d.redeemed, d.others, d.invalid
+FROM ledger.day AS d JOIN ledger.store AS s ON s.id = d.store;
 
 -- The head of each book, and the last checkpoint under it.
 CREATE VIEW ledger.heads AS

@@ -82,7 +82,7 @@ class Fleet:
 
     def run(self) -> list[dict[str, Any]]:
         """Everything from the first sale to the last, in some processes; then the two restores are accepted."""
-        began = time.time() + 1
+        began = time.time() + 2 + 0.06 * len(self.plans)  # until then all are open
         share = [self.plans[each :: self.given.processes] for each in range(self.given.processes)]
         with multiprocessing.get_context("spawn").Pool(self.given.processes) as pool:
             running = pool.starmap_async(work, [(plans, began) for plans in share if plans])
@@ -183,7 +183,7 @@ class Fleet:
     def _saw(self) -> bool:
         down = {row["region"] for row in self.seen if row["line"] == "down"}
         length = (OUTAGE[1] - OUTAGE[0]) * self.given.seconds
-        unseen = {row["region"] for row in self.seen if row["unseen"] > 0.5 * length}
+        unseen = {row["region"] for row in self.seen if (row["unseen"] or 0) > 0.5 * length}
         return down == {OMNEO_GONE} and unseen == {ALL_GONE}
 
     def _figures(self, told: list[dict[str, Any]]) -> dict[str, Any]:
@@ -197,7 +197,8 @@ class Fleet:
         )[0]
         late = self._rows(
             """SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (
-                   ORDER BY extract(epoch FROM received - at)) AS late FROM ledger.log WHERE region NOT IN (%s, %s) AND name <> ALL(%s)""",
+                   ORDER BY extract(epoch FROM received - at)) AS late
+               FROM ledger.log WHERE region NOT IN (%s, %s) AND name <> ALL(%s)""",
             ALL_GONE,
             OMNEO_GONE,
             list(deeds),
