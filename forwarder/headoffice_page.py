@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -112,7 +113,7 @@ def _table(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
 
 
 def _cell(name: str, value: Any) -> str:
-    number = " class=n" if isinstance(value, int) and not isinstance(value, bool) else ""
+    number = " class=n" if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else ""
     return f"<td{_mark(name, value) or number}>{escape(_said(value))}</td>"
 
 
@@ -131,4 +132,4 @@ def _said(value: Any) -> str:
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, (int, Decimal)) else str(value)

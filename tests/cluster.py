@@ -25,6 +25,12 @@ def binaries() -> Path | None:
     return found[-1].parent if found else None
 
 
+def scratch() -> Path:
+    """Memory, if there is enough: these campaigns kill programs and no machine, so no commit has to wait for a disk."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 4e9 else Path(tempfile.gettempdir())
+
+
 class Cluster:
     """A server that can be killed and started again."""
 
@@ -112,9 +118,9 @@ class Cluster:
 
 
 @contextmanager
-def running(**settings: Any) -> Iterator[Cluster]:
+def running(place: Path | None = None, **settings: Any) -> Iterator[Cluster]:
     """A server while the block runs."""
-    root = Path(tempfile.mkdtemp(prefix="omneo-pg-"))
+    root = Path(tempfile.mkdtemp(prefix="omneo-pg-", dir=place))
     try:
         if os.geteuid() == 0:
             user = pwd.getpwnam(USER)

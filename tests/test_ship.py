@@ -157,7 +157,7 @@ def test_a_busy_day_is_there_as_it_is_here(office: Office, omneo: Omneo, token: 
     assert office.found() == set()
     for book in ("journal", "delivery"):
         assert office.rows("SELECT ledger.recheck(%s, %s)", f"{office.name}_s1", book) == []
-    office.do("UPDATE ledger.entry SET facts = replace(facts, 'AUD', 'USD') WHERE chain = 1 AND seq = 9")
+    office.do("UPDATE ledger.entry SET facts = facts || ' ' WHERE chain = 1 AND seq = 9")
     office.do("DELETE FROM ledger.entry WHERE chain = 1 AND seq = 15")
     assert [*office.rows("SELECT ledger.recheck(%s, 'journal') AS seq", f"{office.name}_s1")] == [
         {"seq": 9},
@@ -577,7 +577,7 @@ def test_it_goes_on_by_itself_after_an_outage(store: Store, tmp_path: Path) -> N
         for line in office.lines:
             line.close()
         assert remote(office, "journal") == local(store.db)
-        assert office.events() == ["ready", "ledger_down", "ledger_up", "stopped"]
+        assert list(dict.fromkeys(office.events())) == ["ready", "ledger_down", "ledger_up", "stopped"]
 
 
 def test_a_server_that_says_nothing_is_hung_up_on(office: Office, store: Store) -> None:

@@ -226,7 +226,7 @@ def main() -> int:
     parser.add_argument("--stores", type=int, default=200)
     parser.add_argument("--sales", type=int, default=60, help="of each store")
     parser.add_argument("--seconds", type=float, default=120, help="from the first sale to the last")
-    parser.add_argument("--processes", type=int, default=4)
+    parser.add_argument("--processes", type=int, default=6)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--page", type=Path, help="keep the chain's page, as it was before the restores were accepted")
     given = parser.parse_args()
@@ -235,7 +235,10 @@ def main() -> int:
         return os.EX_UNAVAILABLE
     assert given.stores >= 10, "ten stores at least: the bad three, and two of each region"
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="omneo-fleet-") as place, cluster.running() as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="omneo-fleet-", dir=cluster.scratch()) as place,
+        cluster.running() as server,
+    ):
         Path(place).chmod(0o755)
         fleet = Fleet(server, Path(place), given)
         try:

@@ -169,7 +169,10 @@ class Yard:
 
 @contextmanager
 def yard(seed: int) -> Iterator[Yard]:
-    with tempfile.TemporaryDirectory(prefix="omneo-kills-") as place, cluster.running() as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="omneo-kills-", dir=cluster.scratch()) as place,
+        cluster.running() as server,
+    ):
         made = Yard(server, Path(place), random.Random(seed))
         yield made
         made.cut.down()
