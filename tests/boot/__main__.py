@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -115,6 +116,7 @@ def main() -> int:
     parser.add_argument("--deb", type=Path, help="the package; else the one in dist/deb")
     parser.add_argument("scenes", nargs="*", help="install has to be the first")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was mounted is not left behind
     package = given.deb or max(DEBS.glob("*.deb"), default=DEBS / "none")
     begun = time.monotonic()
     try:
