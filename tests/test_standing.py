@@ -300,12 +300,15 @@ def test_watching_shows_what_comes_until_it_is_stopped(store: Store) -> None:
                 shown += os.read(screen, 65536)
             return words in shown
 
-        wait_until(lambda: sees(b"Nothing waits."))
-        store.take(sale("S-1"))
-        wait_until(lambda: sees(b"1 waiting"))
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: sees(b"\x1b[?25h"))
-        assert process.wait(20) == 130
+        try:
+            wait_until(lambda: sees(b"Nothing waits."))
+            store.take(sale("S-1"))
+            wait_until(lambda: sees(b"1 waiting"))
+            process.send_signal(signal.SIGINT)
+            wait_until(lambda: sees(b"\x1b[?25h"))
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
     os.close(screen)
     assert b"Traceback" not in shown
 
@@ -317,7 +320,10 @@ def test_watching_into_a_file_is_plain_text(store: Store, tmp_path: Path) -> Non
         out.open("wb") as file,
         subprocess.Popen(watching, env=ENVIRONMENT, stdout=file, stderr=file) as process,
     ):
-        wait_until(lambda: b"waiting" in out.read_bytes())
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
+        try:
+            wait_until(lambda: b"waiting" in out.read_bytes())
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
     assert b"\x1b" not in out.read_bytes()
