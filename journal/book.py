@@ -101,6 +101,8 @@ def _recognise(db: sqlite3.Connection, path: Path, book: str) -> None:
 
 def _check_writable(path: Path) -> None:
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise system_failed(OSError(errno.EROFS, os.strerror(errno.EROFS)), path)
         words = "or its directory can't be written by this user; run the command as the user that owns it"
         raise Unusable(f"{path} {words}.")
 
@@ -167,6 +169,8 @@ def system_failed(error: OSError, path: Path) -> Exception:
     """Sort what the operating system says of a file in the same way."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NotNow(f"The disk that holds {path} is full; free some space.")
+    if error.errno == errno.EROFS:  # as the kernel makes it after an error, until somebody mounts it anew
+        return NotNow(f"The disk that holds {path} is read-only; look at the system's log.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}:
         return NotNow(f"{path}: {error.strerror}.")
     return Unusable(f"{path} can't be used: {error.strerror}. Check the path, and that this user may use it.")
