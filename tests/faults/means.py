@@ -1,4 +1,4 @@
-"""What every means of breaking something has in common: how large, what it did, what it found, which planted bugs it caught."""
+"""What every means has in common: how large, what it did and found, which planted bugs it caught."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
