@@ -193,6 +193,7 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         raise NotNow(f"Another {program} already works on {path}; stop it first.") from None
     try:
         clear_drafts(path)
+        _sync_name(path)
         yield
     finally:
         os.close(handle)
@@ -203,6 +204,15 @@ def clear_drafts(path: Path) -> None:
     with suppress(OSError):
         for draft in path.parent.glob(f".{escape(path.name)}.*.new*"):
             draft.unlink()
+
+
+def _sync_name(path: Path) -> None:
+    """Whoever made this book may have been killed before its name was on disk: here it is, before anything is added."""
+    try:
+        with suppress(PermissionError):
+            sync_directory(path.parent)
+    except OSError as error:
+        raise system_failed(error, path) from error
 
 
 def make_directory(path: Path) -> None:

@@ -93,3 +93,22 @@ def test_a_disk_that_the_kernel_made_read_only_is_not_now(tmp_path: Path) -> Non
         log.open_book(disk / "journal.db", "journal", write=False).close()
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_the_name_of_a_book_is_on_disk_before_anything_is_added_to_it(tmp_path: Path, done: list[str]) -> None:
+    log.create(tmp_path / "journal.db", "journal", {})
+    done.clear()
+    with only_instance(tmp_path / "journal.db", "a test"):
+        assert done == [f"fsync {tmp_path.name}"]
+
+
+def test_a_program_whose_book_can_not_be_synced_starts_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log.create(tmp_path / "journal.db", "journal", {})
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(log.NotNow, match="Input/output error"), only_instance(tmp_path / "journal.db", "a test"):
+        pass
