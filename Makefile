@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint units deb boot boot-slice oldest machine bench bench-slice campaign campaign-slice tamper lock clean
+.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice campaign campaign-slice tamper torture \
+	torture-slice lock clean
 
 demo: $(VENV)/installed
 	@$(BIN)/omneo-forwarder demo
@@ -46,6 +47,15 @@ campaign: $(VENV)/installed
 campaign-slice: $(VENV)/installed
 	$(BIN)/python -m tests.campaign --slice $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Everything broken in every way that works on this machine (docs/reliability.md): hours. SEED=n repeats a run,
+# MEANS="line spool" does only these, ARGS="--scale 0.1" a tenth of each. Its figures go into the page.
+torture: $(VENV)/installed
+	$(BIN)/python -m tests.faults $(MEANS) $(if $(SEED),--seed $(SEED)) --json tests/faults/figures.json --page $(ARGS)
+
+# Each means once, in some minutes, with the planted bugs that it has to catch. Says by name what can't be done here.
+torture-slice: $(VENV)/installed
+	$(BIN)/python -m tests.faults $(MEANS) --slice --together 2 $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 # 2,000 tamperings with real journals, 200 untouched ones, two verifiers: SEED=n repeats a run.
 tamper: $(VENV)/installed
 	$(BIN)/python -m tests.tamper $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -54,10 +64,14 @@ tamper: $(VENV)/installed
 machine: $(VENV)/installed
 	MACHINE_EXAMPLES=$(or $(EXAMPLES),20000) $(BIN)/pytest -q $(if $(SEED),--hypothesis-seed=$(SEED)) tests/test_redemption_model.py -k TestRedemptions
 
+# A shop in which something is wrong, to practise on: without NAME it lists them. Ctrl-C ends it.
+breakdown: $(VENV)/installed
+	$(BIN)/python tests/breakdowns.py $(NAME)
+
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)
 
-# Half a minute; fails on a figure that is worse than half of what is asked.
+# A minute; fails on a figure that is worse than half of what is asked.
 bench-slice: $(VENV)/installed
 	$(BIN)/python -m tests.bench --slice $(ARGS)
 

@@ -161,10 +161,11 @@ class Books:
         return [at for kind, at in history[released:] if kind == "deferred"]
 
     def history(self, seq: int) -> list[tuple[int, str, str, dict[str, Any]]]:
-        """What this book says of a document: (seq, at, kind, facts) in order."""
+        """What this book says of a document: (seq, at, kind, facts) in order. What is still to be written is of now."""
         rows = self.delivery.execute("SELECT seq, at, kind, facts FROM log WHERE about = ? ORDER BY seq", (seq,))
         written = [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
-        return written + [(0, "", entry.kind, entry.facts) for entry in self.pending if entry.about == seq]
+        now = log.stamp(self.now())
+        return written + [(0, now, entry.kind, entry.facts) for entry in self.pending if entry.about == seq]
 
     def lost(self, document: Document) -> bool:
         """Was the document in the journal before this book began? Then nobody knows whether it ever left."""
@@ -276,9 +277,8 @@ def last_turn(delivery: sqlite3.Connection, schema: str = "main") -> Turn:
 
 def totals_since(delivery: sqlite3.Connection, schema: str = "main") -> dict[str, int]:
     """How many documents are in each settled state: the last turn's totals and the entries after it."""
-    row = delivery.execute(
-        f"SELECT max(seq) FROM {schema}.log WHERE kind = 'turn' AND about IS NULL AND external_id IS NULL"
-    ).fetchone()
+    last = f"SELECT max(seq) FROM {schema}.log WHERE kind = 'turn' AND about IS NULL AND external_id IS NULL"
+    row = delivery.execute(last).fetchone()
     totals = dict(last_turn(delivery, schema).totals)
     kinds = delivery.execute(f"SELECT kind FROM {schema}.log WHERE seq > ? AND about IS NOT NULL", (row[0] or 0,))
     return count(totals, (kind for (kind,) in kinds))

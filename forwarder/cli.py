@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder.options import ROUTES, TIMEOUT, lanes_of, link_options, policy_of, policy_options
+from forwarder import cli_look
+from forwarder.options import TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
-from journal.command import beside, delivery_option, fail, journal_option, json_option, print_json, program, tell
+from journal.command import (
+    beside,
+    delivery_option,
+    fail,
+    journal_option,
+    json_option,
+    metrics_option,
+    print_json,
+    program,
+    tell,
+)
 from journal.rejected import printable
 
 if TYPE_CHECKING:
@@ -34,13 +45,23 @@ def cli() -> None:
 @delivery_option
 @link_options
 @policy_options
+@metrics_option
+@click.option(
+    "--metrics-port",
+    envvar="OMNEO_METRICS_PORT",
+    type=click.IntRange(1, 65535),
+    help="The same figures over HTTP, on this machine only.",
+)
 @click.option("--once", is_flag=True, help="Deliver what can be delivered now, then stop.")
-def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
+def run(
+    db: Path, delivery: Path | None, metrics: Path | None, metrics_port: int | None, *, once: bool, **options: Any
+) -> None:
     """Deliver until stopped."""
     import signal
     import threading
 
     from forwarder import patience, side_by_side
+    from forwarder.ballast import Ballast
 
     stop, wake = threading.Event(), threading.Event()
 
@@ -52,6 +73,14 @@ def run(db: Path, delivery: Path | None, *, once: bool, **options: Any) -> None:
     signal.signal(signal.SIGINT, end)
     with forwarding(db, beside(db, delivery), stop, options) as running:
         if not once:
+            ballast = Ballast(beside(db, delivery))
+            running.chores.others.append(ballast.keep)
+            running.chores.make_room = ballast.give_up
+            if metrics is not None or metrics_port is not None:
+                from forwarder.metrics import writer
+
+                both = db, beside(db, delivery)
+                running.chores.others.append(writer(both, metrics, metrics_port, say=running.say))
             running.say("ready", head=log.head(running.books.journal)[0])
             running.pulse.ready(SILENT * options["timeout"])
             with patience.watch(db, wake):
@@ -106,22 +135,6 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
         finally:
             wire.close()
             books.close()
-
-
-@cli.command()
-@journal_option
-@delivery_option
-@json_option
-def status(db: Path, delivery: Path | None, *, as_json: bool) -> None:
-    """How things stand."""
-    from forwarder import status as standing
-
-    found = standing.status(db, beside(db, delivery), log.utc_now())
-    if as_json:
-        print_json(found)
-        return
-    for line in standing.lines(found):
-        click.echo(line)
 
 
 @cli.command()
@@ -191,34 +204,6 @@ def abandon(document: str, db: Path, delivery: Path | None, by: str, note: str) 
 @journal_option
 @delivery_option
 @link_options
-@ROUTES
-@json_option
-def doctor(db: Path, delivery: Path | None, *, as_json: bool, **options: Any) -> None:
-    """Check the way to Omneo step by step, and say what is wrong. Sends no document."""
-    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
-    from forwarder import doctor as examination
-    from forwarder.wire import Wire
-
-    asked = {name: options[name] for name in ("url", "token_file", "rate", "routes")}
-    patient = examination.Patient(db, beside(db, delivery), now=log.utc_now, **asked)
-    wire = Wire(options["timeout"])
-    well = True
-    try:
-        for finding in examination.examine(patient, wire):
-            well = well and finding.ok is not False
-            if as_json:
-                print_json(finding.as_json())
-            else:
-                tell(finding.told())
-    finally:
-        wire.close()
-    sys.exit(0 if well else 1)
-
-
-@cli.command()
-@journal_option
-@delivery_option
-@link_options
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The sales of this day.")
 @click.option("--sample", type=click.IntRange(min=1), help="So many sales at random, the newest among them; or 100.")
 @json_option
@@ -235,7 +220,6 @@ def witness(db: Path, delivery: Path | None, *, day: Any, sample: int | None, as
 
     if day is not None and sample is not None:
         raise click.UsageError("Give --day or --sample, not both.")
-    os.nice(19)  # the tills come first
     url, credentials = check_url(options["url"]), Credentials.find(options["token_file"])
     log.open_book(db, "journal", write=False).close()
     wire = Wire(options["timeout"])
@@ -279,6 +263,10 @@ def demo() -> None:
     except ModuleNotFoundError as missing:
         fail(f"The demo needs {missing.name}: pip install 'omneo-journal[demo]'.", 78)
     sys.exit(tell())
+
+
+for added in cli_look.COMMANDS:
+    cli.add_command(added)
 
 
 def main() -> NoReturn:

@@ -45,7 +45,8 @@ class Errand:
     """One document on its way, with all that the conversation with Omneo needs. Nothing in it changes."""
 
     document: Document
-    since: datetime  # what was at Omneo before this can't be ours
+    since: datetime  # what was at Omneo before this can't be ours …
+    set_back_s: float  # … but the wall clock may have been set back by so much since then
     look_first: bool  # something of it may have reached Omneo
     intent: bool = False  # a resend could do harm: the attempt is on disk before it leaves
     redeemed: Redeemed | None = None  # the redemption to link, to reverse or to return
@@ -64,7 +65,7 @@ class Memory:
 
     doubt: set[int] = field(default_factory=set)  # may have reached Omneo in this run
     unsent: set[int] = field(default_factory=set)  # attempted in this run, and provably nothing of it left
-    first_sent: dict[int, datetime] = field(default_factory=dict)
+    first_sent: dict[int, tuple[datetime, Instant | None]] = field(default_factory=dict)
     turn_came: dict[int, float] = field(default_factory=dict)  # documents waiting for a redemption (since boot)
     absent_since: dict[int, float] = field(default_factory=dict)  # doubtful, and not seen at Omneo since (since boot)
 
@@ -133,10 +134,14 @@ def _errand(document: Document, view: View, *, intent: bool = False, **more: Any
         look_first = _may_have_left(document, view) or books.lost(document)
     else:
         look_first = seq in view.memory.doubt or seq <= books.unknown_upto
-    since = view.memory.first_sent.setdefault(seq, document.received_at if look_first else view.now.wall)
+    if (first := view.memory.first_sent.get(seq)) is None:
+        first = (document.received_at, known.clocks(books, seq)) if look_first else (view.now.wall, view.now)
+        view.memory.first_sent[seq] = first
+    since, clocks = first
+    set_back_s = clocks.set_back_s(view.now) if clocks is not None else 0.0
     if intent and look_first:
         more["left"] = known.left(books, document)
-    return Errand(document, since, look_first, intent, **more)
+    return Errand(document, since, set_back_s, look_first, intent, **more)
 
 
 def _may_have_left(document: Document, view: View) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from json import loads
 from typing import Any
 
 from forwarder.books import OURSELVES, SETTLED, Books, Document
@@ -113,6 +114,19 @@ def redeemed(books: Books, name: str, naming: Document | None = None) -> Redeeme
     if document.gone and naming is not None:
         benefit = naming.content.get("count") is not None
     return Redeemed(str(facts["omneo_id"]), made, total, benefit)
+
+
+def clocks(books: Books, seq: int) -> Instant | None:
+    """Both clocks as the journal noted them last before a document came: what was set since shows against them."""
+    row = books.journal.execute(
+        "SELECT at, facts FROM log WHERE kind IN ('created', 'opened', 'clock') AND about IS NULL"
+        " AND external_id IS NULL AND seq < ? ORDER BY seq DESC LIMIT 1",
+        (seq,),
+    ).fetchone()
+    facts = loads(row[1]) if row else {}
+    if facts.get("boot") is None:
+        return None
+    return Instant(facts["boot"], float(facts["since_boot_s"]), datetime.fromisoformat(row[0]))
 
 
 def left(books: Books, document: Document) -> Instant | None:

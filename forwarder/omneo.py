@@ -236,18 +236,23 @@ def id_of(row: dict[str, Any]) -> int | str:
     return found if isinstance(found, int) else str(found).encode("utf-8", "replace").decode()
 
 
-def older_than(row: dict[str, Any], answer: Answer, first_attempt: datetime, sent: datetime) -> bool:
+def older_than(
+    row: dict[str, Any], answer: Answer, first_attempt: datetime, sent: datetime, set_back_s: float = 0.0
+) -> bool:
     """
     Was this transaction there before we first sent ours?
 
     Only when two clocks agree on it: Omneo's own (from `created_at` to `updated_at` or `Date`, against the time since
-    our first attempt) and this machine's. One of them may be years off. Moments have whole seconds.
+    our first attempt) and this machine's. One of them may be years off. Moments have whole seconds. By so much as this
+    machine's clock is known to have been set back meanwhile, the time since our first attempt is longer than it says.
     """
     created = moment(row.get("created_at"))
     if created is None:
         return False
     ours = sent - first_attempt
-    slack = timedelta(seconds=1)
+    if ours < timedelta():  # this machine's clock was set back meanwhile, and tells nothing
+        return False
+    slack = timedelta(seconds=1 + set_back_s)
     updated = moment(row.get("updated_at"))
     if updated is not None and updated - created > ours + slack:
         return True

@@ -3,10 +3,11 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tenacity
 from watchdog.events import FileDeletedEvent, FileSystemEvent, FileSystemEventHandler
@@ -16,7 +17,9 @@ from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from journal.log import NotNow, reading_failed
 
-IDLE_S = 1.0  # the journal is looked at so often when no file event comes
+IDLE_S = 2.0  # the journal is looked at so often when no file event comes
+LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
+RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
 JITTER = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=30)  # full jitter, a second to half a minute
 
@@ -30,7 +33,7 @@ class Grown(FileSystemEventHandler):
         self._wake = wake
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """A hint: the journal itself is looked at, and is looked at anyway once a second."""
+        """A hint: the journal itself is looked at, and is looked at anyway, now and then."""
         if os.fsdecode(event.src_path).endswith(self._rollback):
             self._wake.set()
 
@@ -51,24 +54,55 @@ def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
     step_with_patience = patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
-    told = ""
+    setback = Setback(run, stop)
     while True:
         wake.clear()
         if stop.is_set():
             run.pulse.stopping()
             return
-        try:
+        with setback:
+            run.chores()
+            setback.first()
             result = step_with_patience(step_unless, stop, run)
             run.pulse.beat()
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
                 wake.wait(IDLE_S)
-            told = ""
-        except NotNow as reason:  # what was recorded is still in hand
-            if str(reason) != told:
-                run.say("not_now", reason=str(reason))
-            told = str(reason)
-            run.pulse.rest(stop, 1.0)
+
+
+class Setback:
+    """
+    A book can't be read or written now: said once, tried again every second. On a full disk there may be room that was
+    kept for that.
+    """
+
+    def __init__(self, run: Replay, stop: threading.Event) -> None:
+        self._run = run
+        self._stop = stop
+        self._told = ""
+
+    def first(self) -> None:
+        """What is still in hand goes on disk before anything else leaves. Raises NotNow."""
+        if self._told:
+            self._run.books.flush()
+
+    def __enter__(self) -> Self:
+        """One pass of the loop."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        """True: it was NotNow, and was waited for."""
+        if error is None and self._told:
+            self._run.say("going_on")
+            self._told = ""
+        if not isinstance(error, NotNow):
+            return False
+        if not self._run.chores.make_room():
+            if str(error) != self._told:
+                self._run.say("not_now", reason=str(error))
+            self._told = str(error)
+            self._run.pulse.rest(self._stop, RETRY_S)
+        return True
 
 
 def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
@@ -114,9 +148,13 @@ def readable(run: Replay) -> Iterator[None]:
 
 
 def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
-    """Wait; but first put on disk what was recorded."""
+    """Wait; but first put on disk what was recorded. The chores are done all the while."""
     run.books.flush()
-    run.pulse.rest(stop, seconds)
+    until = time.monotonic() + seconds
+    while not stop.is_set() and (left := until - time.monotonic()) > 0:
+        with suppress(NotNow):
+            run.chores()
+        run.pulse.rest(stop, min(left, LOOK_S))
 
 
 def back_off(state: tenacity.RetryCallState) -> float:

@@ -114,7 +114,10 @@ def examine(
     Raises log.NotNow and log.Unusable when Omneo can't be asked.
     """
     heard = Heard(link, rest)
-    heard.ask(omneo.verify_token())
+    if (
+        outcome.meaning(heard.ask(omneo.verify_token())) != "yes"
+    ):  # what then says that a sale isn't there, may not know
+        raise log.Unusable(f"{outcome.ROUTE}.")
     with story.both_books(journal, delivery) as books:
         db = books.conn
         chosen = dict(of_days(db, which) if isinstance(which, Days) else sample(db, which, dice))

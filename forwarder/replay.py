@@ -17,6 +17,7 @@ from forwarder import known, omneo, outcome, redeem
 from forwarder.apportion import proportional
 from forwarder.books import TURN, Books, Document
 from forwarder.by_customer import ByCustomer
+from forwarder.chores import Chores
 from forwarder.errand import Errand, Memory, Pair, Policy, View, prepare
 from forwarder.lane import Strict
 from forwarder.line import Line
@@ -44,11 +45,13 @@ class Replay:
     lanes: int = 0  # 0: strict, one at a time; else so many side by side, in order for each customer
     lane: Strict | ByCustomer = field(init=False)
     line: Line = field(init=False)
+    chores: Chores = field(init=False)
 
     def __post_init__(self) -> None:
         """Find the position and the state of the line in the delivery book."""
         self.lane = ByCustomer(self.books, self.policy.window_s) if self.lanes else Strict(self.books)
         self.line = Line(self.books, self.say)
+        self.chores = Chores(self.books)
 
     @property
     def view(self) -> View:
@@ -147,7 +150,7 @@ def sale(talk: Talk, errand: Errand) -> Outcome:
     answer = talk.link.ask(omneo.sale(content, talk.policy.system, linked, talk.witness(document)))
     match outcome.meaning(answer):
         case "yes" if omneo.echoes(answer.data, document.external_id):
-            older = omneo.older_than(answer.data, answer, errand.since, sent)
+            older = omneo.older_than(answer.data, answer, errand.since, sent, errand.set_back_s)
             return delivered(errand, answer, answer.data, {"replaced": "an older transaction"} if older else {})
         case "no":
             return refused(talk, errand, answer)
@@ -181,7 +184,7 @@ def look_up(talk: Talk, errand: Errand) -> Outcome | None:
         why = {}
         if omneo.differs(row, document.content):
             why = {"total_there": str(row.get("total")), "total_here": str(document.content["total"])}
-        elif omneo.older_than(row, answer, errand.since, sent):
+        elif omneo.older_than(row, answer, errand.since, sent, errand.set_back_s):
             why = {"replaced": "nothing: it was there before, with the same total"}
         return delivered(errand, answer, row, why, found=True)
     if outcome.nothing_found(answer):
@@ -197,8 +200,7 @@ def delivered(
     if errand.redeemed is not None and omneo.is_unlinked(row):
         flags += (("redemption_missing", {"why": "Omneo has the sale without it"}),)
     facts = {"omneo_id": omneo.id_of(row)} | ({"found": True} if found else {})
-    profile = row.get("profile_id")
-    profile = profile if isinstance(profile, str) else None
+    profile = row["profile_id"] if isinstance(row.get("profile_id"), str) else None
     return Outcome("delivered", facts=facts, flags=flags, status=answer.status, date=answer.date, profile=profile)
 
 
@@ -214,8 +216,7 @@ def refused(talk: Talk, errand: Errand, answer: Answer) -> Outcome:
 
 def missing(talk: Talk, errand: Errand, answer: Answer) -> Outcome:
     """A 404 to a sale: about its customer if Omneo doesn't know that profile but knows us, else our configuration."""
-    content = errand.document.content
-    handle = content.get("profile_id_handle")
+    content, handle = errand.document.content, errand.document.content.get("profile_id_handle")
     asked = talk.link.ask(omneo.read_profile(str(content["profile_id"]), handle, talk.policy.routes))
     if outcome.nothing_found(asked) and outcome.meaning(talk.link.ask(omneo.verify_token())) == "yes":
         return refused(talk, errand, answer)
@@ -237,8 +238,7 @@ def poisoned(run: Replay, errand: Errand, result: Outcome) -> Outcome:
         return result
     if outcome.meaning(run.link.ask(omneo.verify_token())) != "yes":
         return result
-    look = look_up if document.kind == "sale" else redeem.look
-    found = look(run.talk, errand)  # the last failure may have done its work
+    found = (look_up if document.kind == "sale" else redeem.look)(run.talk, errand)  # it may have done its work
     if found is not None and (found.settles or found.status is None or found.status < 500):
         return found
     facts = {"status": result.status, "failures": len(failures)}

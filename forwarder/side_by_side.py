@@ -19,7 +19,7 @@ from forwarder.books import FLUSH_S, TURN, Document
 from forwarder.by_customer import ByCustomer
 from forwarder.errand import Errand, Pair, prepare
 from forwarder.outcome import Outcome
-from forwarder.patience import IDLE_S, JITTER, ONCE_S, readable
+from forwarder.patience import IDLE_S, JITTER, ONCE_S, Setback, readable
 from forwarder.queues import NEVER
 from forwarder.replay import Replay
 from journal.log import NotNow
@@ -74,19 +74,15 @@ class Lanes:
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
     with ThreadPoolExecutor(run.lanes) as pool:
-        lanes, told = Lanes(run, pool, stop, wake), ""
+        lanes, setback = Lanes(run, pool, stop, wake), Setback(run, stop)
         while not stop.is_set():
-            try:
+            with setback:
+                run.chores()
+                setback.first()
                 if not turn(lanes) and not stop.is_set():
                     wake.wait(pause_s(lanes))
-                told = ""
                 if not lanes.flights:  # of what is on its way the answers tell: a lane that hangs is no progress
                     run.pulse.beat()
-            except NotNow as reason:  # what was recorded is still in hand
-                if str(reason) != told:
-                    run.say("not_now", reason=str(reason))
-                told = str(reason)
-                run.pulse.rest(stop, 1.0)
         run.pulse.stopping()
         finish(lanes)
 

@@ -32,6 +32,11 @@ class Instant:
         same = self.boot is not None and self.boot == later.boot
         return later.since_boot_s - self.since_boot_s if same else None
 
+    def set_back_s(self, later: "Instant") -> float:
+        """By how many seconds the wall clock was set back from here to a later instant, as far as it can be told."""
+        passed = self.until_s(later)
+        return 0.0 if passed is None else max(0.0, passed - (later.wall - self.wall).total_seconds())
+
 
 @dataclass(frozen=True, slots=True)
 class Made:

@@ -7,6 +7,7 @@ content decoding don't exist on this level, which is why it is used bare (httpx'
 """
 
 import contextlib
+import socket
 import ssl
 import threading
 import time
@@ -18,6 +19,7 @@ import httpx
 
 ANSWER_BYTES = 4 * 1024 * 1024  # no answer that we ask for is nearly as long
 PIECE_BYTES = 64 * 1024
+TRIED = 3  # no address of a host gets more than its share of the time, down to a third: one that is dead may come first
 IDLE_S = 50.0  # how long an idle connection is kept; servers commonly close after 60 to 75 s
 
 
@@ -68,10 +70,23 @@ class Deadline(threading.local):
         return left
 
 
+Resolve = Callable[[str, int], list[str]]
+
+
+def addresses(host: str, port: int) -> list[str]:
+    """A host's addresses, in the order in which the system would try them. Raises httpcore.ConnectError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise httpcore.ConnectError(str(error)) from error
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, left: Deadline) -> None:
+    def __init__(self, left: Deadline, resolve: Resolve) -> None:
         self._sockets = httpcore.SyncBackend()
         self._left = left
+        self._resolve = resolve
 
     def connect_tcp(
         self,
@@ -81,14 +96,30 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        left = self._left.or_raise(httpcore.ConnectTimeout)
-        return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options), self._left)
+        """Left to itself, the system would give each address of the host the whole time of the request."""
+        waiting = self._resolve(host, port)
+        while True:
+            address, *waiting = waiting
+            share = self._left.or_raise(httpcore.ConnectTimeout) / min(len(waiting) + 1, TRIED)
+            try:
+                connected = self._sockets.connect_tcp(address, port, share, local_address, socket_options)
+            except (httpcore.ConnectTimeout, httpcore.ConnectError):
+                if not waiting:
+                    raise
+            else:
+                return _Stream(connected, self._left)
 
 
 class Wire(httpx.BaseTransport):
     """Keep-alive connections to one host, one for each lane. TLS is verified against the system's authorities."""
 
-    def __init__(self, timeout_s: float, connections: int = 1, over: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        timeout_s: float,
+        connections: int = 1,
+        over: Callable[[], object] = lambda: None,
+        resolve: Resolve = addresses,
+    ) -> None:
         """`over` is called after each request, however it ended."""
         self._timeout_s = timeout_s
         self._over = over
@@ -98,7 +129,7 @@ class Wire(httpx.BaseTransport):
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=IDLE_S,
-            network_backend=_Backend(self._left),
+            network_backend=_Backend(self._left, resolve),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import datetime
 from itertools import count, islice
 from json import loads
@@ -48,7 +48,9 @@ def archive(
     """
     with closing(log.open_book(journal, "journal", write=True)) as db, keeping(journal):
         checkpoint.fits(key, checkpoint.origin_of(db))
-        out.mkdir(parents=True, exist_ok=True, mode=0o750)
+        log.make_directory(out)
+        with suppress(PermissionError):
+            log.sync_directory(out.parent)  # whoever made it may have been killed before that
         for remains in out.glob(".journal-*.zip.new"):  # of a run that was killed
             remains.unlink()
         if (unfinished := _unfinished(db, out)) is not None:
@@ -97,7 +99,6 @@ def _put(
         log.append(db, [log.Entry("pack", facts=facts)], now=now)
         draft.chmod(0o640)
         draft.rename(out / name)
-        log.sync_directory(out)
     except packed.Broken as error:
         raise log.NotNow(f"{error}: it was just written. Look at that disk.") from error
     finally:
@@ -137,6 +138,7 @@ def pieces(whole: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _let_go(db: sqlite3.Connection, path: Path, facts: dict[str, Any], now: log.Clock) -> None:
     """What is in a pack leaves the journal, each with an entry that says where it is."""
+    log.sync_directory(path.parent)  # it may have been put there by a run that was killed before that
     told = {"pack": facts["pack"], "sha256": facts["sha256"], "by": "omneo-journal"}
     for piece in pieces(packed.read(path)):
         with log.writing(db):

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -109,6 +110,8 @@ def _recognise(db: sqlite3.Connection, path: Path, book: str, oldest: int) -> No
 
 def _check_writable(path: Path) -> None:
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise system_failed(OSError(errno.EROFS, os.strerror(errno.EROFS)), path)
         words = "or its directory can't be written by this user; run the command as the user that owns it"
         raise Unusable(f"{path} {words}.")
 
@@ -146,7 +149,7 @@ def set_up(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous = EXTRA")  # also syncs the directory after the rollback journal is unlinked
     db.execute("PRAGMA secure_delete = ON")  # a redacted body is overwritten, not just unlinked
     db.execute("PRAGMA cell_size_check = ON")
-    db.execute("PRAGMA cache_size = -16000")  # KiB
+    db.execute("PRAGMA cache_size = -2000")  # KiB
 
 
 def check_sqlite() -> None:
@@ -175,6 +178,8 @@ def system_failed(error: OSError, path: Path) -> Exception:
     """Sort what the operating system says of a file in the same way."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NotNow(f"The disk that holds {path} is full; free some space.")
+    if error.errno == errno.EROFS:  # as the kernel makes it after an error, until somebody mounts it anew
+        return NotNow(f"The disk that holds {path} is read-only; look at the system's log.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}:
         return NotNow(f"{path}: {error.strerror}.")
     return Unusable(f"{path} can't be used: {error.strerror}. Check the path, and that this user may use it.")
@@ -197,6 +202,8 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         os.close(handle)
         raise NotNow(f"Another {program} already works on {path}; stop it first.") from None
     try:
+        clear_drafts(path)
+        _sync_name(path)
         yield
     finally:
         os.close(handle)
@@ -207,6 +214,42 @@ def belong(path: Path) -> None:
     with suppress(PermissionError):
         place = path.parent.stat()
         os.chown(path, place.st_uid, place.st_gid)
+
+
+def clear_drafts(path: Path) -> None:
+    """What a creation of this book left behind when the power went: the book is there, or it will be made anew."""
+    with suppress(OSError):
+        for draft in path.parent.glob(f".{escape(path.name)}.*.new*"):
+            draft.unlink()
+
+
+def _sync_name(path: Path) -> None:
+    """Whoever made this book may have been killed before its name was on disk: here it is, before anything is added."""
+    try:
+        with suppress(PermissionError):
+            sync_directory(path.parent)
+    except OSError as error:
+        raise system_failed(error, path) from error
+
+
+def make_directory(path: Path) -> None:
+    """A directory that is there after a power cut too, whatever is then put into it; and those above it."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True, mode=0o750)
+        sync_directory(path.parent)
+
+
+def at_work(path: Path) -> bool | None:
+    """Does a program hold the lock beside a book? Asked of the kernel's list, which disturbs nobody; None: not told."""
+    try:
+        inode = os.stat(os.path.realpath(path) + ".lock").st_ino  # noqa: PTH116
+        locks = Path("/proc/locks").read_text("ascii")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return any("FLOCK" in line and f":{inode} " in line for line in locks.splitlines())
 
 
 def sync_directory(path: Path) -> None:

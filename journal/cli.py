@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
-from journal import cli_keep, cli_proof, cli_report, log
+from journal import cli_ingest, cli_keep, cli_proof, cli_report, log
 from journal.command import (
     Command,
     beside,
@@ -53,73 +53,11 @@ def init(db: Path, spool: Path | None) -> None:
     import uuid
 
     if spool is not None and not os.path.lexists(db):  # first, so that a slip in its name spoils nothing
-        (spool / "rejected").mkdir(parents=True, exist_ok=True, mode=0o750)
+        log.make_directory(spool / "rejected")
     log.create(db, "journal", {"journal": str(uuid.uuid4())} | log.boot_facts())
     tell(f"Created the journal {db}.")
     if spool is not None:
         tell(f"The POS drops its files into {spool}.")
-
-
-@cli.command()
-@journal_option
-@delivery_option
-@click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, required=True, help="The watched directory.")
-@max_bytes_option
-@cli_proof.key_option
-@click.option(
-    "--checkpoint-every",
-    envvar="OMNEO_CHECKPOINT_EVERY",
-    type=click.IntRange(min=1),
-    default=10_000,
-    show_default=True,
-    help="Entries after which a checkpoint is due, if there is a key.",
-)
-@click.option("--once", is_flag=True, help="One sweep of the spool, then stop.")
-def ingest(
-    db: Path,
-    delivery: Path | None,
-    spool: Path,
-    max_bytes: int,
-    key: Path | None,
-    *,
-    checkpoint_every: int,
-    once: bool,
-) -> None:
-    """Take files from the spool into the journal until stopped."""
-    import os
-    import signal
-    import threading
-
-    from journal import ingest as way
-    from journal import migrate
-    from journal.notify import Pulse
-    from journal.say import speak
-    from journal.spool import Spool
-
-    if not spool.is_dir():
-        raise log.Unusable(f"There is no spool directory {spool}; create it, or give the right one with --spool.")
-    say = speak("omneo-journal")
-    stop, wake = threading.Event(), threading.Event()
-    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
-    log.open_book(db, "journal", write=False).close()  # before a lock file is put beside what may be no book at all
-
-    def end(*_: object) -> None:
-        stop.set()
-        wake.set()
-
-    with log.only_instance(db, "omneo-journal ingest"):
-        if (kept := migrate.forward(db, "journal")) is not None:
-            say("migrated", kept=str(kept))
-        book = log.open_book(db, "journal", write=True)
-        keep = cli_proof.keeper(book, key, checkpoint_every, lambda: way.head_of(beside(db, delivery), say), say)
-        if once:
-            way.opened(book, beside(db, delivery), say=say)
-            if not way.once(files, book, say=say, keep=keep):
-                fail("Some files still change or can't be taken; they were left for the next run.", 75)
-            return
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, end)
-        way.run(files, book, beside(db, delivery), stop, wake, say=say, keep=keep, pulse=Pulse(os.environ))
 
 
 @cli.command()
@@ -263,7 +201,7 @@ def close_check(db: Path, delivery: Path | None, *, as_json: bool) -> None:
     sys.exit(0 if clear else 1)
 
 
-for added in (*cli_report.COMMANDS, *cli_keep.COMMANDS, *cli_proof.COMMANDS):
+for added in (cli_ingest.ingest, *cli_report.COMMANDS, *cli_keep.COMMANDS, *cli_proof.COMMANDS):
     cli.add_command(added)
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from sqlite3 import SQLITE_IOERR, DatabaseError, OperationalError
+from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, DatabaseError, OperationalError
 from typing import Any, NoReturn
 
 import click
 
 from journal import log
 
+HUMBLE = (["verify"], ["witness"])  # walks through everything at the lowest priority: the tills come first
 MAX_BYTES = 1024 * 1024
 
 Command = Callable[..., Any]
@@ -51,6 +52,16 @@ def max_bytes_option(command: Command) -> Command:
         default=MAX_BYTES,
         show_default=True,
         help="Largest file taken.",
+    )(command)
+
+
+def metrics_option(command: Command) -> Command:
+    """`--metrics`: where figures for Prometheus go."""
+    return click.option(
+        "--metrics",
+        envvar="OMNEO_METRICS",
+        type=Path,
+        help="Directory for figures in Prometheus' text format, read by node_exporter's textfile collector.",
     )(command)
 
 
@@ -112,6 +123,8 @@ def program(group: click.Group) -> NoReturn:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(group, {}, name, variable, asked))
+    if sys.argv[1:2] in HUMBLE:
+        os.nice(19)
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
         with group.make_context(name, sys.argv[1:]) as context:
             group.invoke(context)
@@ -142,7 +155,10 @@ def verdict(error: Exception) -> tuple[str, int]:
         return str(error), 75
     if isinstance(error, log.NoSuch):
         return str(error), 1
-    if isinstance(error, OperationalError) and getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_IOERR:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, OperationalError) else 0
+    if code in {SQLITE_BUSY, SQLITE_LOCKED}:  # a commit on a slow disk may last
+        return "A book is held by another program; try again in a moment.", 75
+    if code == SQLITE_IOERR:
         return f"The disk fails: {error}. Look at the system's log; nothing was taken that is not on disk.", 75
     if isinstance(error, DatabaseError):
         return f"A book can't be read: {error}. Run omneo-journal verify; keep the file, and restore a backup.", 78

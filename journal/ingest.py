@@ -7,7 +7,7 @@ Starting up is the first sweep: whatever a power cut interrupted is simply still
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,19 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from journal import check, document, known, log
+from journal import canary, check, document, known, log, reserve
+from journal.files import CANARY, Contents
 from journal.notify import Pulse
 from journal.rejected import REJECTED
+from journal.reserve import Room
 from journal.say import Say
-from journal.spool import Contents, Spool
+from journal.spool import Spool
 
 RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and a queue of events can overflow
 ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
 ONCE_LOOK_S = 0.05  # … and how often it looks meanwhile
 
-Keep = Callable[[], object]  # makes a checkpoint when one is due
+Chore = Callable[[], object]  # what is done beside sweeping, such as making a checkpoint when one is due
 
 
 @dataclass(slots=True)
@@ -67,19 +69,34 @@ def head_of(delivery: Path, say: Say) -> tuple[int, bytes] | None:
         return None
 
 
-def sweep(spool: Spool, db: Connection, *, say: Say, now: log.Clock = log.utc_now, pulse: Pulse | None = None) -> Swept:
-    """Take everything that is due. Raises log.NotNow when the journal can't be written now: the files stay."""
+def sweep(
+    spool: Spool,
+    db: Connection,
+    *,
+    say: Say,
+    now: log.Clock = log.utc_now,
+    room: Room = reserve.none,
+    pulse: Pulse | None = None,
+) -> Swept:
+    """
+    Take everything that is due. Raises log.NotNow when the journal can't be written now, or the disk has no `room` for
+    more: the files stay.
+    """
     swept, pulse = Swept(), pulse or Pulse()
     for batch in spool.batches(spool.ready(), time.monotonic()):
         found = [(contents, read(contents)) for contents in batch]
         due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
+        if due:
+            room()
         verdicts = enter(due, db, now) if due else []
         for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
             gone = retire(spool, contents, verdict, say)
-            swept.taken += verdict.fate == "accept"
-            swept.repeated += verdict.fate == "repeat" and gone
+            spool.left -= gone
+            swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
+            swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
             swept.rejected += verdict.fate == "reject" and gone
         pulse.beat()
+    spool.swept_at = time.time()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
     return swept
@@ -105,6 +122,8 @@ def read(contents: Contents) -> document.Document:
     """What stands in a file. One over the limit is not looked into."""
     if contents.body is None:
         return document.Document(contents.file.name, b"", "invalid", None, None, check.TOO_LARGE, (), whole=False)
+    if contents.file.name == CANARY and (number := canary.number(contents.body)) is not None:
+        return document.Document(CANARY, contents.body, "canary", None, {"canary": number})
     return document.read(contents.file.name, contents.body)
 
 
@@ -130,16 +149,18 @@ def _nothing() -> None:
     """Without a key no checkpoint is made."""
 
 
-def once(spool: Spool, db: Connection, *, say: Say, keep: Keep = _nothing) -> bool:
+def once(spool: Spool, db: Connection, *, say: Say, keep: Chore = _nothing, room: Room = reserve.none) -> bool:
     """One sweep, and a short wait for files that are not whole yet. True when nothing is left for another time."""
     give_up = time.monotonic() + ONCE_WAIT_S
     keep()
-    sweep(spool, db, say=say)
+    sweep(spool, db, say=say, room=room)
+    while spool.more:
+        sweep(spool, db, say=say, room=room)
     while spool.next_due(time.monotonic()) is not None:
-        if time.monotonic() > give_up:
+        if time.monotonic() > give_up and not spool.measure.going:
             return False
         time.sleep(ONCE_LOOK_S)
-        sweep(spool, db, say=say)
+        sweep(spool, db, say=say, room=room)
     return True
 
 
@@ -151,22 +172,25 @@ def run(
     wake: threading.Event,
     *,
     say: Say,
-    keep: Keep = _nothing,
+    chores: Sequence[Chore] = (),
+    room: Room = reserve.none,
     pulse: Pulse | None = None,
 ) -> None:
-    """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `keep` makes due checkpoints."""
+    """Sweep until stopped. `wake` is set by a file event, or by whoever sets `stop`; `chores` are done each time."""
     patient, pulse = Patience(say), pulse or Pulse()
     # An entry is on disk before the spool is looked at: after an fsync that failed, a commit may be in memory only, and
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
-    while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say)):
+    while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say), "opened"):
         stop.wait(RESCAN_S)
     with watch(spool.root, wake, say) as look_at_the_root:
         say("ready")
         pulse.ready()
         while not stop.is_set():
             wake.clear()
-            patient.with_(keep)  # first, so that a day is closed before the next one's sales
-            patient.with_(lambda: sweep(spool, db, say=say, pulse=pulse))
+            for chore in chores:  # first, so that a day is closed before the next one's sales
+                patient.with_(chore)
+            if patient.with_(lambda: sweep(spool, db, say=say, room=room, pulse=pulse), "sweep") and spool.more:
+                wake.set()
             look_at_the_root()
             pulse.beat()
             due = spool.next_due(time.monotonic())
@@ -180,21 +204,21 @@ class Patience:
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._reason = ""
+        self._reasons: dict[object, str] = {}  # what can't be done now, and why
 
-    def with_(self, act: Callable[[], object]) -> bool:
+    def with_(self, act: Callable[[], object], name: object = None) -> bool:
         """Do it. False: not now (the journal is held, the disk is full, the spool is not there)."""
+        name = act if name is None else name
         try:
             act()
         except (log.NotNow, OSError) as error:
             reason = str(error) if isinstance(error, log.NotNow) else f"the spool can't be read: {error.strerror}"
-            if reason != self._reason:
+            if reason not in self._reasons.values():
                 self._say("not_now", reason=reason)
-            self._reason = reason
+            self._reasons[name] = reason
             return False
-        if self._reason:
+        if self._reasons.pop(name, None) and not self._reasons:
             self._say("going_on")
-        self._reason = ""
         return True
 
 

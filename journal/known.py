@@ -72,6 +72,14 @@ class Known:
                 return int(seq), str(file)
         return None
 
+    def canary(self) -> int | None:
+        """Number of the last canary."""
+        row = self.db.execute(
+            "SELECT json_extract(facts, '$.canary') FROM log WHERE kind = 'canary' AND about IS NULL"
+            " AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
+        return int(row[0]) if row else None
+
     def arrived(self, terminal: str, low: int, high: int) -> set[int]:
         """Which of these numbers of a terminal, both ends included, are in the log."""
         rows = self.db.execute(

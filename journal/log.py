@@ -27,8 +27,10 @@ from journal.book import (
     NoSuch,
     NotNow,
     Unusable,
+    at_work,
     belong,
     check_sqlite,
+    make_directory,
     only_instance,
     open_book,
     reading_failed,
@@ -47,6 +49,7 @@ __all__ = [
     "Unusable",
     "append",
     "as_json",
+    "at_work",
     "belong",
     "boot_facts",
     "copy",
@@ -55,6 +58,8 @@ __all__ = [
     "has_body",
     "head",
     "lay_tables",
+    "make_directory",
+    "moment",
     "only_instance",
     "open_book",
     "reading_failed",
@@ -94,6 +99,11 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+def moment(at: str | None) -> float | None:
+    """What the log wrote, as seconds since 1970; None of nothing."""
+    return datetime.fromisoformat(at).timestamp() if at is not None else None
+
+
 def boot_facts() -> dict[str, Any]:
     """What a later reader needs to compare clocks: the kernel's boot id and seconds since boot, sleep included."""
     boot_id = Path("/proc/sys/kernel/random/boot_id")
@@ -122,7 +132,7 @@ def create(path: Path, book: str, facts: Mapping[str, Any], now: Clock = utc_now
         raise Unusable(f"{remains} is there, but {path} is not: put back what belongs to it, or move it away.")
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_directory(path.parent)
         draft.unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as db:
             _lay_out(db, book, {"book": book, "format": FORMAT, **facts}, now)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from journal import chain, note
-from journal.log import as_json
+from journal.log import Unusable, as_json
 
 DOCUMENTS, MANIFEST, SIGNATURE, README = "documents.jsonl", "pack.json", "pack.json.sig", "README.txt"
 LINE_MAX = 512 * 1024 * 1024  # no line of a real pack is longer; one that somebody made may be
@@ -53,7 +53,7 @@ UNREADABLE = (
 )
 
 
-class Broken(Exception):  # noqa: N818 - says what is the matter
+class Broken(Unusable):
     """The file is no pack, or a damaged one."""
 
 

@@ -1,11 +1,14 @@
 """The directory under the spool where files go that can't be taken, each beside the words that say why."""
 
+import errno
 import json
 import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from journal.book import make_directory, sync_directory
 
 REJECTED = "rejected"
 NAME_MAX = 255  # bytes of a file name on every file system we know
@@ -16,7 +19,10 @@ def write_words(spool: Path, path: str, error: dict[str, Any]) -> tuple[Path, Pa
     """Write the words about a file that is to be moved here. Returns where the file goes, and where the words are."""
     directory, name = os.path.split(path)
     target = spool / REJECTED / directory
-    target.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for below in (spool / REJECTED, target):
+        if below.is_symlink():
+            raise OSError(errno.ELOOP, "a link stands there, which is never followed")
+    make_directory(target)
     name = _free_name(target, name)
     draft = target / f".{sha256(os.fsencode(name)).hexdigest()[:16]}.tmp"
     try:
@@ -27,6 +33,7 @@ def write_words(spool: Path, path: str, error: dict[str, Any]) -> tuple[Path, Pa
             os.fsync(out.fileno())
         words = target / (name + WORDS)
         draft.replace(words)
+        sync_directory(target)  # before the file moves here
     except OSError:
         with suppress(OSError):
             draft.unlink()

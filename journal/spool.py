@@ -5,52 +5,25 @@ Nothing here trusts the directory to stand still: a file is read through one des
 was moved to a private name and recognised as the very file that was read.
 """
 
+import heapq
 import os
-import re
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from journal import rejected
+from journal.files import CANARY, TAKEN, Contents, File, as_file, below
+from journal.measure import Measure
 from journal.rejected import NAME_MAX, REJECTED, cut, printable
 
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
-BATCH_FILES = 1024  # files in one commit at the most …
-BATCH_BYTES = 16 * 1024 * 1024  # … and bytes, which bounds our memory too
-TAKEN = re.compile(r"^\.taken-\d+-(.*)$", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A regular file that waits, and what it looked like when it was seen."""
-
-    path: str  # below the spool: NAME.json or DIR/NAME.json
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @property
-    def name(self) -> str:
-        """Its path as the POS gave it: one that we had begun to take when the power went has got a private name."""
-        directory, name = os.path.split(self.path)
-        taken = TAKEN.match(name)
-        return _below(directory, taken[1]) if taken else self.path
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What was read of a file: its bytes, or of one over the limit only its size and SHA-256."""
-
-    file: File
-    body: bytes | None
-    sha256: str | None = None
+MOST = 4096  # files of one scan that are remembered …
+BATCH_FILES = 256  # files in one commit at the most …
+BATCH_BYTES = 4 * 1024 * 1024  # … and bytes, which bounds our memory too
 
 
 class Spool:
@@ -62,21 +35,40 @@ class Spool:
         """`say(path, why)` hears once of everything that is not taken, or can't be. `stop` ends a long sweep early."""
         self.root = root
         self._prefix = str(root)
+        self.left = 0  # files that the last sweep left, so far
+        self.more = False  # did the last scan leave some out, because they are so many?
+        self.swept_at: float | None = None  # when one last came to its end, by the wall clock
         self.max_bytes = max_bytes
         self._say = say
         self._stop = stop or threading.Event()
         self._told: set[tuple[str, str]] = set()
+        self.measure = Measure()
         self._restless: dict[str, tuple[File, float]] = {}  # path → as last seen, since when (monotonic)
 
     # -- what waits -------------------------------------------------------------------------------------------------
 
     def ready(self) -> list[File]:
-        """Scan the whole directory: the regular files that wait, oldest first (modification time, then path)."""
-        found: list[File] = []
-        self._scan("", found)
-        found.sort(key=lambda file: (file.mtime_ns, os.fsencode(file.name)))
-        still_there = {file.path for file in found}
-        self._restless = {path: seen for path, seen in self._restless.items() if path in still_there}
+        """
+        Scan the whole directory: the regular files that wait, oldest first (modification time, then path).
+
+        The oldest MOST of them, which bounds memory; `more` says whether there are others. Those whose time has not
+        come yet stand last, so that no number of them keeps others from being seen.
+        """
+        now, seen, self.left, early = time.monotonic(), set(), 0, 0
+
+        def rank(file: File) -> tuple[bool, int, bytes]:
+            nonlocal early
+            if file.path in self._restless:
+                seen.add(file.path)
+            self.left += 1
+            too_early = self._too_early(file, now)
+            early += too_early
+            return too_early, file.mtime_ns, os.fsencode(file.name)
+
+        found = heapq.nsmallest(MOST, self._scan(""), key=rank)
+        self.more = self.left - early > MOST
+        self._restless = {path: self._restless[path] for path in seen}
+        self.measure.sweep(set(found) if self.measure.going else set())
         return found
 
     def tell(self, path: str, why: str) -> None:
@@ -85,21 +77,21 @@ class Spool:
             self._told.add((path, why))
             self._say(printable(path), why)
 
-    def _scan(self, directory: str, found: list[File]) -> None:
+    def _scan(self, directory: str) -> Iterator[File]:
         with os.scandir(self.root / directory) as entries:
             for entry in entries:
-                path = _below(directory, entry.name)
+                path = below(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
-                    self._scan_below(path, found)
-                elif entry.name.startswith(".") and not TAKEN.match(entry.name):
+                    yield from self._scan_below(path)
+                elif entry.name.startswith(".") and path != CANARY and not TAKEN.match(entry.name):
                     continue
                 elif not entry.is_file(follow_symlinks=False):
                     self.tell(path, "not a regular file (a link, device, pipe or socket is never followed)")
                 elif entry.name.endswith(".json"):
                     with suppress(FileNotFoundError):
-                        found.append(_as_file(path, entry.stat(follow_symlinks=False)))
+                        yield as_file(path, entry.stat(follow_symlinks=False))
 
-    def _scan_below(self, path: str, found: list[File]) -> None:
+    def _scan_below(self, path: str) -> Iterator[File]:
         above, name = os.path.split(path)
         if name.startswith(".") or path == REJECTED:
             return
@@ -107,7 +99,7 @@ class Spool:
             self.tell(path, "a directory below a directory: only one level is looked into")
             return
         try:
-            self._scan(path, found)
+            yield from self._scan(path)
         except FileNotFoundError:
             return
         except OSError as error:  # one till's directory must not keep the others waiting
@@ -149,7 +141,7 @@ class Spool:
             seen = os.fstat(handle)
             if not stat.S_ISREG(seen.st_mode):
                 return None
-            file = _as_file(file.path, seen)
+            file = as_file(file.path, seen)
             if seen.st_size > self.max_bytes:
                 return self._measure(file, handle)
             body = b""
@@ -163,18 +155,13 @@ class Spool:
             os.close(handle)
 
     def _measure(self, file: File, handle: int) -> Contents | None:
-        """A file over the limit is only hashed, once it stands still: it may take a while."""
-        if not self.stands_still(file, time.monotonic()):
+        """A file over the limit is only hashed, once it stands still, and a piece at a time."""
+        if not self.stands_still(file, time.monotonic()) or (digest := self.measure.more(file, handle)) is None:
             return None
-        digest = sha256()
-        while chunk := os.read(handle, 1024 * 1024):
-            if self._stop.is_set():
-                return None
-            digest.update(chunk)
-        if _as_file(file.path, os.fstat(handle)) != file:
-            self.stands_still(_as_file(file.path, os.fstat(handle)), time.monotonic())
+        if (grown := as_file(file.path, os.fstat(handle))) != file:
+            self.stands_still(grown, time.monotonic())
             return None
-        return Contents(file, None, digest.hexdigest())
+        return Contents(file, None, digest)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +254,7 @@ class Spool:
             except FileNotFoundError:
                 return None
         with suppress(FileNotFoundError):
-            if _as_file(file.path, os.lstat(self._at(private))) == file:
+            if as_file(file.path, os.lstat(self._at(private))) == file:
                 return self._at(private)
             self._restless[private] = (file, time.monotonic() - QUIET_S)  # look at it at once
         return None
@@ -278,18 +265,10 @@ class Spool:
         while True:
             prefix = f".taken-{number}-"
             stem = cut(name.removesuffix(".json"), NAME_MAX - len(prefix) - len(".json"))
-            private = _below(directory, f"{prefix}{stem}.json")
+            private = below(directory, f"{prefix}{stem}.json")
             if not os.path.lexists(self._at(private)):
                 return private
             number += 1
 
     def _at(self, path: str) -> str:
         return f"{self._prefix}/{path}"
-
-
-def _below(directory: str, name: str) -> str:
-    return f"{directory}/{name}" if directory else name
-
-
-def _as_file(path: str, seen: os.stat_result) -> File:
-    return File(path, seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns)

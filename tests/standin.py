@@ -217,6 +217,7 @@ class Speaker:
 
     talk: Callable[[socket.socket], None]
     buffer: int | None = None
+    port: int = 0
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
 
@@ -224,7 +225,7 @@ class Speaker:
         self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.buffer:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
-        self.listener.bind(("127.0.0.1", 0))
+        self.listener.bind(("127.0.0.1", self.port))
         self.listener.listen(64)
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/api/v3"

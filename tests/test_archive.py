@@ -495,3 +495,35 @@ def test_a_new_delivery_book_takes_over_what_was_archived(store: Store, omneo: O
     with story.both_books(store.db, store.delivery) as books:
         assert story.close(books)["waiting"] == 0
     store.verified()
+
+
+def test_a_pack_that_can_not_be_read_to_its_end_is_said_in_a_sentence(tmp_path: Path) -> None:
+    pack = tmp_path / "journal-1.zip"
+    pack.write_bytes(b"PK\x03\x04 and nothing more")
+    with pytest.raises(log.Unusable, match=r"^journal-1.zip is no pack, or a damaged one$"):
+        list(packed.read(pack))
+
+
+def test_a_pack_and_its_directory_are_on_disk_before_anything_leaves(
+    shop: Shop, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever made them may have been killed, or failed, in between: so each run sees to it itself."""
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "_let_go", dies)
+        with pytest.raises(Killed):
+            run(shop, out)
+    assert len(list(out.glob("*.zip"))) == 1
+    done: list[str] = []
+    sync, erase = log.sync_directory, log.erase
+    monkeypatch.setattr(log, "sync_directory", lambda path: (done.append(path.name), sync(path)))
+    monkeypatch.setattr(log, "erase", lambda db, seq: (done.append("erased"), erase(db, seq))[1])
+    run(shop, out)
+    assert done[:3] == [out.parent.name, out.name, "erased"]
+    assert len(list(out.glob("*.zip"))) == 1

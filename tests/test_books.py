@@ -2,15 +2,17 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from standin import Omneo, Store, sale
 
 from forwarder.books import TURN, Books, create_delivery
+from forwarder.known import left
 from forwarder.replay import step
 from journal import log
-from journal.log import Entry
+from journal.log import Entry, NotNow, utc_now
 
 
 @pytest.fixture
@@ -154,6 +156,26 @@ def test_the_history_of_a_document_is_what_this_book_says_of_it(books: Books, st
         ("deferred", {"status": 500}),
         ("delivered", {"omneo_id": 7}),
     ]
+
+
+def test_what_a_full_disk_did_not_take_yet_has_a_moment_too(books: Books, store: Store) -> None:
+    """Once: an attempt or failure that could not be written down had none, and the forwarder fell over it."""
+    store.take(sale("S-1"))
+    books.delivery.execute("PRAGMA query_only = ON")
+    attempt = {"boot": "b", "since_boot_s": 1.0}
+    books.record(Entry("attempt", 2, "S-1", attempt), Entry("deferred", 2, "S-1", {"status": 500}))
+    with pytest.raises(NotNow):
+        books.flush()
+    document = books.document(2)
+    assert document is not None
+    began = left(books, document)
+    assert began is not None
+    assert abs(began.wall - utc_now()) < timedelta(minutes=1)
+    (failed,) = books.failures(2)
+    assert abs(datetime.fromisoformat(failed) - utc_now()) < timedelta(minutes=1)
+    books.delivery.execute("PRAGMA query_only = OFF")
+    books.flush()
+    assert [kind for _, _, kind, _ in books.history(2)] == ["attempt", "deferred"]
 
 
 # ── Turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────

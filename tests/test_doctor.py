@@ -1,14 +1,17 @@
 """The way to Omneo, examined: each step well and ill, and nothing is ever sent."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from standin import Done, Omneo, Store, execute, sale
+from standin import Done, Listen, Omneo, Store, execute, sale, says
+
+from journal import log
 
 STEPS = ["SQLite", "journal", "delivery book", "disk space", "disk speed"]
-ASKED = ["address", "token", "name", "answer", "clock", "routes", "backlog"]
+ASKED = ["address", "token", "name", "connection", "answer", "clock", "routes", "programs", "backlog"]
 
 
 def doctor(store: Store, omneo_url: str, token: Path, *options: object) -> Done:
@@ -80,7 +83,7 @@ def test_an_altered_entry(store: Store, omneo: Omneo, token: Path) -> None:
         ("redirect", "answer", "captive portal"),
         ("unauthorized", "answer", "credentials"),
         ("status", "answer", "503"),
-        ("refuse", "answer", "lost"),
+        ("refuse", "connection", "lost"),
     ],
 )
 def test_what_stands_in_the_way(store: Store, omneo: Omneo, token: Path, mode: str, step: str, words: str) -> None:
@@ -113,3 +116,53 @@ def test_addresses_and_tokens(store: Store, omneo: Omneo, token: Path, tmp_path:
     nobody = findings(store, "https://nobody.invalid/api/v3", token)
     assert ill(nobody) == ["name"]
     assert "can't be resolved" in nobody["name"]["found"]
+
+
+def test_the_spool_is_looked_at_when_it_is_given(store: Store, omneo: Omneo, token: Path, tmp_path: Path) -> None:
+    assert "spool" not in findings(store, omneo.url, token)
+    store.drop(sale("S-1"))
+    found = findings(store, omneo.url, token, "--spool", store.spool)
+    assert ill(found) == []
+    assert "1 files wait, file events arrive" in found["spool"]["found"]
+    assert [path.name for path in store.spool.iterdir()] == ["000001.json"]
+    assert ill(findings(store, omneo.url, token, "--spool", tmp_path / "nowhere")) == ["spool"]
+
+
+def test_it_knows_which_programs_run_and_that_one_does_not_follow(store: Store, omneo: Omneo, token: Path) -> None:
+    store.take(sale("S-1"))
+    found = findings(store, omneo.url, token)
+    assert "omneo-forwarder run" in found["programs"]["found"]
+    assert execute("forwarder", "run", "--once", "--db", store.db, "--url", omneo.url, "--token-file", token).code == 0
+    book = log.open_book(store.db, "journal", write=True)
+    log.append(book, [log.Entry("canary", facts={"canary": 1})], now=lambda: log.utc_now() - timedelta(minutes=9))
+    book.close()
+    with log.only_instance(store.db, "omneo-journal ingest"):
+        found = findings(store, omneo.url, token)
+        assert (ill(found), found["programs"]["found"]) == (["programs"], "omneo-forwarder run is not running")
+        with log.only_instance(store.delivery, "omneo-forwarder run"):  # it runs, and hangs
+            found = findings(store, omneo.url, token)
+    assert ill(found) == ["programs"]
+    assert "not followed the journal for 9 min" in found["programs"]["found"]
+
+
+def test_a_certificate_that_is_not_good_is_told_before_the_token_leaves(
+    store: Store, token: Path, listen: Listen
+) -> None:
+    """Something that speaks no TLS at all; the token is never shown to it."""
+    speaker = listen(says(b"HTTP/1.1 200 OK\r\n\r\n"))
+    found = findings(store, speaker.url.replace("http://", "https://"), token)
+    assert ill(found) == ["connection"]
+    assert "TLS" in found["connection"]["found"]
+    assert "clock" in found["connection"]["advice"]
+    assert not any(b"Bearer" in heard for heard in speaker.requests)
+
+
+def test_a_damaged_book_is_a_finding_and_the_rest_is_examined(store: Store, omneo: Omneo, token: Path) -> None:
+    store.take(*(sale(f"S-{n}") for n in range(200)))
+    with store.db.open("r+b") as book:
+        book.seek(16384)
+        book.write(b"\x55" * (store.db.stat().st_size - 16384))
+    found = findings(store, omneo.url, token)
+    assert "journal" in ill(found)
+    assert "verify" in found["journal"]["advice"] + found["journal"]["found"]
+    assert found["answer"]["ok"] is True

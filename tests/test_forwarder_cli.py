@@ -432,6 +432,11 @@ MORE: dict[str, tuple[str, object]] = {
     "--key": ("OMNEO_JOURNAL_KEY", None),  # the private one; a public one comes from no environment
     "--checkpoint-every": ("OMNEO_CHECKPOINT_EVERY", 10000),
     "--witness": ("OMNEO_WITNESS", True),
+    "--canary": ("OMNEO_CANARY", 300),
+    "--metrics": ("OMNEO_METRICS", None),
+    "--metrics-port": ("OMNEO_METRICS_PORT", None),
+    "--outcomes": ("OMNEO_OUTCOMES", None),
+    "--outcomes-days": ("OMNEO_OUTCOMES_DAYS", 7),
 }
 
 

@@ -352,6 +352,37 @@ def test_the_daemon_waits_for_a_spool_that_has_gone_and_finds_a_new_one(shop: Sh
         assert daemon.process.poll() is None
 
 
+def test_the_daemon_writes_an_entry_before_it_takes_anything(shop: Shop) -> None:
+    """After a sync that failed, it is this commit that puts what was read from memory on disk."""
+    shop.drop("a.json", sale())
+    with shop.start().ready():
+        wait_until(lambda: not shop.waiting())
+    rows = shop.book.execute("SELECT kind FROM log ORDER BY seq").fetchall()
+    assert [kind for (kind,) in rows] == ["created", "opened", "sale"]
+
+
+def test_what_can_not_be_done_is_said_once_however_often_it_is_tried(shop: Shop) -> None:
+    said: list[str] = []
+    looks: list[int] = []
+    stop, wake = threading.Event(), threading.Event()
+    shop.spool.rename(shop.root / "away")
+
+    def wakes() -> None:
+        try:
+            wait_until(lambda: wake.set() or len(looks) >= 5)
+        finally:
+            stop.set()
+            wake.set()
+
+    waker = threading.Thread(target=wakes)
+    waker.start()
+    keep = lambda: looks.append(1)  # noqa: E731 - a checkpoint that is always possible
+    ingest.run(shop.files, shop.book, shop.delivery, stop, wake, say=lambda what, **_: said.append(what), chores=[keep])
+    waker.join()
+    assert len(looks) >= 5
+    assert said == ["no_file_events", "ready", "not_now", "stopped"]
+
+
 def test_the_daemon_does_not_spin_over_a_file_that_it_can_not_set_aside(shop: Shop) -> None:
     (shop.spool / "rejected").touch()
     shop.drop("a.json", b"{")

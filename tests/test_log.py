@@ -15,6 +15,7 @@ import pytest
 from tills import Shop, fork, wait_until
 
 from journal import chain, log
+from journal.book import FORMAT
 from journal.log import Entry
 from journal.verify import verify
 
@@ -137,7 +138,7 @@ def test_a_new_book_is_ours_closed_to_others_and_bears_its_settings(path: Path) 
     assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
     with closing(sqlite3.connect(path)) as db:
         found = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version", "page_size")]
-        assert found == [0x4F4D4A31, 2, 16384]
+        assert found == [0x4F4D4A31, FORMAT, 16384]
         assert db.execute("SELECT seq, kind FROM log").fetchall() == [(1, "created")]
 
 
@@ -214,7 +215,7 @@ def spoil(path: Path, how: str) -> None:
         ("half a header", "backup|damaged"),
         ("a wrong page size", "damaged"),
         ("application_id = 5", "not a journal"),
-        ("user_version = 3", "newer version"),
+        (f"user_version = {FORMAT + 1}", "newer version"),
     ],
 )
 @pytest.mark.parametrize("write", [True, False])

@@ -138,7 +138,7 @@ def test_a_loop_that_is_stuck_falls_silent_while_the_threads_beside_it_live(shop
             stuck.set()
             free.wait()
 
-    thread = taking(shop, systemd, stop, wake, keep=keep)
+    thread = taking(shop, systemd, stop, wake, chores=[keep])
     wait_until(lambda: wake.set() or stuck.is_set())
     before = systemd.beats()
     shop.drop("till-1/a.json", sale())  # file events still come in

@@ -259,6 +259,12 @@ def test_a_row_is_older_only_when_two_clocks_agree(
     assert routes.older_than(row, told, NOW, NOW) is older
 
 
+def test_a_clock_that_was_set_back_makes_nothing_older() -> None:
+    """Once: a sale that was sent once, just then, was flagged as a conflict when the box's clock had jumped back."""
+    just_made = {"created_at": "2025-06-15 14:32:00", "updated_at": "2025-06-15 14:32:00"}
+    assert not routes.older_than(just_made, answer(just_made, NOW), NOW, NOW - timedelta(hours=1))
+
+
 @pytest.mark.parametrize(
     "written", ["soon", "", 5, None, [], "2025-06-15", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"]
 )

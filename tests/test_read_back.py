@@ -468,6 +468,13 @@ def test_a_line_that_is_down_proves_nothing(omneo: Omneo, ask: Ask, fault: dict[
 
 
 @pytest.mark.usefixtures("shop")
+def test_who_does_not_know_our_token_is_not_believed_that_a_sale_is_missing(omneo: Omneo, ask: Ask) -> None:
+    omneo.fault("status", code=404)
+    with pytest.raises(log.Unusable, match="no such route"):
+        ask(TODAY)
+
+
+@pytest.mark.usefixtures("shop")
 def test_a_portal_that_speaks_json_is_not_omneo(omneo: Omneo, ask: Ask) -> None:
     omneo.control("/faults", mode="portal_json", path="external")
     at_omneo(omneo, "PUT", "S-4", transacted_at="2020-02-02 10:00:00")  # not in its list of today

@@ -77,6 +77,15 @@ def test_a_use_of_a_benefit_that_no_list_shows_is_for_a_person(counter: Counter)
     assert counter.at_omneo().redemptions() == ["redeem"]
 
 
+def test_a_list_that_lags_a_little_is_looked_at_twice(counter: Counter) -> None:
+    """The first look finds nothing, a second one a settling time later does."""
+    counter.omneo.control("/lag", seconds=2)
+    counter.attempt(counter.redemption(), mode="drop_after", path="/redeem")
+    counter.drain()
+    assert (counter.states(), counter.flags()) == ("R delivered", set())
+    assert (counter.at_omneo().redemptions(), counter.at_omneo().balance()) == (["redeem"], 5)
+
+
 def test_two_candidates_are_for_a_person(counter: Counter) -> None:
     counter.attempt(counter.redemption(benefit_id=ALTERATIONS), mode="drop_after", path="/redeem")
     counter.online(f"/profiles/{JANE}/benefits/{ALTERATIONS}/redeem", count=1)

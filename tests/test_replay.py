@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,9 @@ from forwarder import patience
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from forwarder.sandbox.customers import JANE
+from forwarder.window import Instant
 from journal import log
+from journal.log import Entry
 
 POST = "POST /api/v3/transactions/update-create"
 UPSERT = "/transactions/update-create"
@@ -406,6 +409,39 @@ def test_a_sale_that_omneo_had_long_before_is_delivered_and_flagged(store: Store
     drain(run)
     assert store.states() == {"S-1": "delivered"}
     assert store.flags() == [("conflict", "S-1")]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_our_own_sale_is_not_older_than_it_is_when_the_clock_was_set_back(
+    store: Store, omneo: Omneo, token: Path, *, crash: bool
+) -> None:
+    """Once: the time since the first attempt was told by the wall clock alone, and a conflict was flagged."""
+    passed = [0.0, 0.0]  # by the kernel's clock, by the wall clock
+    began = log.utc_now() + timedelta(seconds=40)  # ahead, until it is set
+    now: log.Clock = lambda: began + timedelta(seconds=passed[1])  # noqa: E731
+    clocks = {"now": now, "instant": lambda: Instant("this boot", 1000.0 + passed[0], now())}
+    run = store.open(omneo.url, token=token, timeout=0.4, **clocks)
+    with closing(log.open_book(store.db, "journal", write=True)) as book:
+        facts = {"program": "omneo-journal", "boot": "this boot", "since_boot_s": 1000.0}
+        log.append(book, [Entry("opened", facts=facts)], now=now)
+    store.now = now
+    store.take(sale("S-1"))
+    omneo.fault("drop_after", contains="S-1")
+    first = step(run)
+    assert first is not None
+    assert first.kind == "deferred"
+    if crash:
+        store.crash(run)
+    else:
+        run.books.flush()
+    passed[:] = [60.0, 20.0]
+    omneo.control("/clock", offset_s=60)
+    if crash:
+        run = store.open(omneo.url, token=token, timeout=0.4, **clocks)
+    drain(run)
+    run.books.close()
+    store.wire.close()
+    assert (store.states(), store.flags()) == ({"S-1": "delivered"}, [])
 
 
 def test_a_delivery_book_that_was_lost_costs_look_ups_only(store: Store, omneo: Omneo, token: Path) -> None:

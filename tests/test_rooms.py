@@ -20,10 +20,12 @@ JOURNAL = {
     "notify": "",
     "strict": "",
     "totals": "",
-    "rejected": "",
+    "rejected": "book",
     "log": "book chain",
     "migrate": "book log",
-    "spool": "rejected",
+    "measure": "",
+    "files": "",
+    "spool": "files measure rejected",
     "document": "strict schemas",
     "known": "document log",
     "check": "document known log rejected totals schemas",
@@ -44,7 +46,12 @@ JOURNAL = {
     "person": "archive document log packed",
     "backup": "log verify",
     "restore": "archive backup checkpoint log verify schemas",
-    "ingest": "check document known log notify rejected say spool",
+    "canary": "files log",
+    "clock": "log",
+    "gauges": "say",
+    "metrics": "gauges log say spool",
+    "reserve": "log",
+    "ingest": "canary check document files known log notify rejected reserve say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
@@ -56,14 +63,16 @@ JOURNAL = {
     "report_page": "day pictures report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
+    "outcomes": "command log say schemas story",
     "cli_proof": "archive checkpoint command evidence exhibit log note proof rejected say verify",
     "cli_keep": "archive backup checkpoint cli_proof command log person redact rejected restore story",
-    "cli": "check cli_keep cli_report cli_proof command ingest log migrate notify rejected say schemas"
-    " spool story words",
+    "cli_ingest": "canary cli_proof clock command ingest log metrics migrate notify outcomes reserve say spool",
+    "cli": "check cli_ingest cli_keep cli_proof cli_report command log rejected schemas story words",
 }
 FORWARDER = {
     "outcome": "",
     "wire": "",
+    "ballast": "",
     "window": "",
     "apportion": "",
     "queues": "",
@@ -75,35 +84,43 @@ FORWARDER = {
     "lane": "books journal.log",
     "by_customer": "books known queues",
     "line": "books outcome window journal.document journal.log journal.say",
+    "canary": "books journal.log",
+    "chores": "books canary",
     "witness": "journal.log",
     "omneo": "outcome witness journal.document",
     "link": "omneo outcome window journal.log",
     "lookup": "books errand known link omneo outcome witness journal.log",
     "redeem": "errand lookup omneo outcome window journal.document",
-    "replay": "apportion books by_customer errand known lane line link lookup omneo outcome redeem"
-    " journal.log journal.notify journal.say",
+    "replay": "apportion books by_customer chores errand known lane line link lookup omneo outcome redeem journal.log"
+    " journal.notify journal.say",
     "patience": "outcome replay journal.log",
     "side_by_side": "books by_customer errand outcome patience queues replay journal.log",
     "plan": "books by_customer errand known lane outcome window journal.log",
     "decide": "books known journal.log",
-    "status": "books journal.story",
+    "status": "books journal.log journal.story",
+    "exposure": "books journal.document journal.log",
+    "standing": "books exposure status journal.log journal.reserve journal.story",
+    "metrics": "standing journal.gauges journal.log journal.say journal.story",
+    "standing_text": "journal.command journal.words",
     "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",
-    "doctor": "books link omneo outcome status journal.book journal.chain journal.log",
+    "doctor_box": "books standing journal.book journal.chain journal.ingest journal.log",
+    "doctor": "doctor_box link omneo outcome status",
     "demo_stage": "demo_screen demo_shop status journal.log",
     "demo_rewards": "demo_stage",
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
-    "cli": "books decide demo doctor link options patience plan read_back replay sandbox.serve side_by_side status"
-    " window wire journal.command journal.day journal.log journal.migrate journal.notify"
-    " journal.rejected journal.say",
+    "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
+    "cli": "ballast books cli_look decide demo doctor link metrics options patience plan read_back replay"
+    " side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
+    " journal.rejected journal.say sandbox.serve",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
 
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
-    "click": "journal.cli journal.cli_keep journal.cli_report journal.cli_proof journal.command forwarder.cli"
-    " forwarder.options",
+    "click": "journal.cli journal.cli_ingest journal.cli_keep journal.cli_report journal.cli_proof journal.command"
+    " forwarder.cli forwarder.cli_look forwarder.options forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
@@ -111,8 +128,9 @@ LIBRARIES = {
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
+    "prometheus_client": "journal.gauges forwarder.metrics",
     "rich": "forwarder.demo_screen",
-    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story forwarder.status",
+    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
     "tenacity": "forwarder.patience forwarder.side_by_side",
@@ -121,7 +139,7 @@ LIBRARIES = {
     # the network
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
-    "socket": "journal.browse journal.notify forwarder.doctor forwarder.sandbox",
+    "socket": "forwarder.doctor forwarder.sandbox forwarder.wire journal.browse journal.notify",
     "ssl": "forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs

@@ -4,15 +4,18 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tills import Shop, broken, sale
+from tills import Shop, broken, sale, wait_until
 
-from journal import rejected, spool
+from journal import measure, rejected, spool
+from journal.files import Contents, File
 from journal.rejected import cut, printable
-from journal.spool import QUIET_S, Contents, File
+from journal.spool import QUIET_S
 
 
 def names(shop: Shop) -> list[str]:
@@ -93,7 +96,7 @@ def test_a_burst_comes_in_bounded_batches(shop: Shop, monkeypatch: pytest.Monkey
     for number in range(2100):
         (shop.spool / f"{number}.json").write_bytes(b"{}")
     sizes = [len(batch) for batch in shop.files.batches(shop.files.ready(), 0)]
-    assert sizes == [1024, 1024, 52]
+    assert sizes == [256] * 8 + [52]
     monkeypatch.setattr(spool, "BATCH_BYTES", 100)
     assert {len(batch) for batch in shop.files.batches(shop.files.ready(), 0)} == {50}
 
@@ -109,6 +112,57 @@ def test_a_file_over_the_limit_is_hashed_and_not_kept(shop: Shop) -> None:
     big = next(contents for contents in read_all(shop, 1e9) if contents.file.path == "big.json")
     assert (big.body, big.file.size) == (None, 4)
     assert big.sha256 == "04efaf080f5a3e74e1c29d1ca6a48569382cbbcd324e8d59d2b83ef21c039f00"
+
+
+def still(shop: Shop) -> None:
+    """All that is watched has stood still for long enough."""
+    shop.files._restless = {path: (file, since - QUIET_S) for path, (file, since) in shop.files._restless.items()}
+
+
+def test_nobody_waits_for_a_file_far_over_the_limit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: it was hashed to its end before the next file was looked at, and a hole of some terabytes costs nothing."""
+    giant = shop.drop("giant.json", b"", age=1000)
+    os.truncate(giant, 8 * 1024**4)
+    shop.drop("a.json", sale("S-1"))
+    assert shop.sweep().taken == 1
+    still(shop)
+    for number in range(2, 5):
+        shop.drop(f"{number}.json", sale(f"S-{number}"))
+        began = time.process_time()
+        assert shop.sweep().taken == 1
+        assert time.process_time() - began < 2
+        assert shop.files.next_due(time.monotonic()) == 0
+    monkeypatch.setattr(measure, "PIECE_BYTES", 1000)
+    body = bytes(range(256)) * 5000
+    giant.write_bytes(body)
+    shop.sweep()
+    still(shop)
+    shop.files.max_bytes = len(body) - 1
+    for _ in range(len(body) // 1000 + 1):
+        assert shop.entries("invalid") == []
+        shop.sweep()
+    (entry,) = shop.entries("invalid")
+    assert sha256(body).hexdigest() in str(entry)
+    assert shop.rejected() == ["giant.json", "giant.json.error.json"]
+
+
+def test_what_was_measured_of_a_file_that_changed_or_went_is_forgotten(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "PIECE_BYTES", 1000)
+    shop.files.max_bytes = 3
+    path = shop.drop("big.json", b"x" * 1500)
+    shop.sweep()
+    still(shop)
+    shop.sweep()
+    assert shop.files.measure.going
+    path.write_bytes(b"y" * 1500)
+    shop.sweep()
+    assert not shop.files.measure.going
+    for _ in range(3):
+        still(shop)
+        shop.sweep()
+    assert sha256(b"y" * 1500).hexdigest() in str(shop.entries("invalid"))
 
 
 # -- standing still
@@ -286,6 +340,23 @@ def test_where_rejected_can_not_be_written_the_file_stays_and_this_is_said_once(
     assert len(shop.entries("invalid")) == 1
 
 
+@pytest.mark.parametrize("link", ["rejected", "rejected/till-1"])
+def test_nothing_is_written_behind_a_link(shop: Shop, tmp_path: Path, link: str) -> None:
+    """Once: whoever may write to the spool could have words and files written wherever ingest may write."""
+    (outside := tmp_path / "outside").mkdir()
+    (shop.spool / link).parent.mkdir(exist_ok=True)
+    (shop.spool / link).symlink_to(outside)
+    shop.drop("till-1/a.json", broken())
+    shop.sweep()
+    assert list(outside.iterdir()) == []
+    assert shop.waiting()[0] in {"rejected", "till-1/a.json"}
+    assert "a link stands there" in [facts["why"] for event, facts in shop.said if event == "passed_over"][-1]
+    (shop.spool / link).unlink()
+    shop.files._restless.clear()
+    assert shop.sweep().rejected == 1
+    assert shop.rejected() == ["till-1/a.json", "till-1/a.json.error.json"]
+
+
 def test_where_the_move_to_rejected_fails_the_file_gets_its_own_name_back(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,3 +404,43 @@ def test_new_directories_are_closed_to_others(shop: Shop) -> None:
         os.umask(old)
     for path in (shop.spool / "rejected", Path(shop.spool / "rejected/a.json.error.json")):
         assert path.stat().st_mode & 0o027 == 0
+
+
+# -- very many files
+
+
+def test_of_very_many_the_oldest_are_seen_and_all_are_taken_in_order(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "MOST", 10)
+    for number in range(35):
+        shop.drop(f"till-{number % 3}/{number}.json", sale(f"S-{number:02d}"), age=100 - number)
+    assert len(shop.files.ready()) == 10
+    assert (shop.files.more, shop.files.left) == (True, 35)
+    assert shop.once()
+    assert shop.sales() == [f"S-{number:02d}" for number in range(35)]
+    assert (shop.files.more, shop.files.left) == (False, 0)
+
+
+def test_the_daemon_takes_very_many_without_waiting_in_between(shop: Shop) -> None:
+    for number in range(spool.MOST + 500):
+        (shop.spool / f"{number}.json").write_bytes(sale(f"S-{number}"))
+    with shop.start() as daemon:
+        wait_until(lambda: len(daemon.events("swept")) == 2)
+        first, second = (datetime.fromisoformat(event["timestamp"]) for event in daemon.events("swept"))
+        assert daemon.stop() == 0
+    assert len(shop.sales()) == spool.MOST + 500
+    assert first < second
+
+
+def test_many_that_can_not_be_taken_keep_no_other_from_being_seen(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older than the good one, and more of them than a scan remembers."""
+    monkeypatch.setattr(spool, "MOST", 10)
+    for number in range(30):
+        shop.drop(f"{number}.json", b"{", age=1000)  # not whole: the writer may come back
+    shop.drop("good.json", sale("S-1"))
+    for _ in range(4):
+        shop.sweep()
+    assert shop.sales() == ["S-1"]
+    assert not shop.files.more  # none of them is due: no reason to look again at once
+    assert shop.files.left == 30

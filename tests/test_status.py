@@ -3,11 +3,10 @@
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from standin import Omneo, Store, sale
 
 from forwarder.replay import step
-from forwarder.status import lines, status
+from forwarder.status import status
 from journal import log
 
 KEYS = {"link", "reason", "waiting", "oldest_waiting_s", "delivered", "refused", "held", "invalid", "open_flags"}
@@ -113,15 +112,6 @@ def test_counts_add_up_over_many_turns(store: Store, omneo: Omneo, token: Path) 
             step(run)
     found = standing(store)
     assert (found["waiting"], found["delivered"]) == (50, 150)
-
-
-@pytest.mark.parametrize("link", ["up", "down", "paused", "unknown"])
-def test_people_read_it_in_a_few_lines(store: Store, link: str) -> None:
-    store.take(sale("S-1"))
-    told = lines(standing(store) | {"link": link, "reason": "because" if link in {"down", "paused"} else ""})
-    assert link in told[0] or link == "unknown"
-    assert any("1 waiting" in line for line in told)
-    assert len(told) <= 6
 
 
 def test_a_clock_that_went_back_makes_no_negative_age(store: Store) -> None:

@@ -186,6 +186,60 @@ def test_nothing_is_unpacked(listen: Listen, wire: Wire, encoding: str) -> None:
     assert answer.content == packed
 
 
+# ── Addresses ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port of 127.0.0.2 where nobody answers, not even with a refusal: what comes is dropped."""
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
+        for _ in range(3):  # fill its queue
+            knock = stack.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex(deaf.getsockname())
+        yield deaf.getsockname()[1]
+
+
+@pytest.mark.parametrize("dead", [1, 2, 7])
+def test_an_address_that_never_answers_does_not_keep_us_from_the_next(dead_port: int, dead: int) -> None:
+    """Once: each address of a host got the whole time of the request, so a dead one before a good one took it all."""
+    with contextlib.closing(Speaker(lambda connection: says(FINE)(speaker, connection), port=dead_port)) as speaker:
+        line = Wire(4 * TIMEOUT_S, resolve=lambda *_: ["127.0.0.2"] * dead + ["127.0.0.1"])
+        began = time.monotonic()
+        assert line.handle_request(get(f"http://omneo.test:{dead_port}")).status_code == 200
+        assert time.monotonic() - began < 4 * TIMEOUT_S
+        line.close()
+
+
+def test_addresses_that_never_answer_cost_the_time_of_one_request(dead_port: int) -> None:
+    line = Wire(TIMEOUT_S, resolve=lambda *_: ["127.0.0.2"] * 9)
+    began = time.monotonic()
+    with pytest.raises(httpx.ConnectTimeout) as dead:
+        line.handle_request(get(f"http://omneo.test:{dead_port}"))
+    assert isinstance(dead.value, outcome.NOT_LEFT)
+    assert time.monotonic() - began < TIMEOUT_S + SLACK_S
+    line.close()
+
+
+def test_a_slow_name_server_leaves_only_the_rest_of_the_time(dead_port: int) -> None:
+    def slow(*_: object) -> list[str]:
+        time.sleep(TIMEOUT_S / 2)
+        return ["127.0.0.2"]
+
+    line = Wire(TIMEOUT_S, resolve=slow)
+    began = time.monotonic()
+    with pytest.raises(httpx.ConnectTimeout):
+        line.handle_request(get(f"http://omneo.test:{dead_port}"))
+    assert time.monotonic() - began < TIMEOUT_S + SLACK_S / 2
+    line.close()
+
+
+def test_a_name_that_is_not_known_is_said_to_be_so(wire: Wire) -> None:
+    answer = outcome.send(wire, get("http://no-such-host.invalid"), utc_now)
+    assert (answer.left, answer.reason) == (False, "the name of Omneo's host can't be resolved")
+
+
 # ── Did anything leave? ───────────────────────────────────────────────────────────────────────────────────────────
 
 

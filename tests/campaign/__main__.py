@@ -46,6 +46,7 @@ def options() -> argparse.Namespace:
     if chosen.slice:
         chosen.files, chosen.kills, chosen.hurry = 100, 2, True
     chosen.seconds = chosen.seconds or max(5.0, 0.1 * chosen.files)
+    chosen.patience = 4 * chosen.seconds
     return chosen
 
 
@@ -65,7 +66,7 @@ def campaign(chosen: argparse.Namespace, root: Path, plant: str) -> Verdict:
             program.start()
         play(actions, place, programs, sandbox)
         played = time.monotonic() - began
-        settled = drained(place, programs, began + 4 * chosen.seconds)
+        settled = drained(place, programs, began + chosen.patience)
         under_fire = time.monotonic() - began
         if not settled:
             sandbox.desk("DELETE", "/faults")

@@ -29,10 +29,16 @@ def judge(place: Place, drops: list[Drop], state: Doc) -> Verdict:
         "journal order": _in_order(documents, state),
         "asked before a resend": _asked_before_resend(state),
         "refusals": _refused(drops, documents),
+    } | of_intake(place, drops, documents)
+
+
+def of_intake(place: Place, drops: list[Drop], documents: list[Doc], *, delivered: bool = True) -> Verdict:
+    """What can be said without a look at the sandbox; with `delivered`, nothing waits any more either."""
+    return {
         "evidence": _evidence(place, drops, documents),
         "nothing left over": _left_over(place, drops),
-        "flags": _flags(place, drops),
-        "verify": _sound(place),
+        "flags": _flags(place, drops, delivered=delivered),
+        "verify": _sound(place, delivered=delivered),
     }
 
 
@@ -152,20 +158,20 @@ def _left_over(place: Place, drops: list[Drop]) -> list[str]:
     aside = place.spool / "rejected"
     there = {str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file()}
     wrong += [f"rejected/{name} does not belong there" for name in sorted(there - allowed)]
-    books = {"journal.db", "journal.db.lock", "delivery.db", "delivery.db.lock"}
+    books = {"journal.db", "journal.db.lock", "journal.db.keep.lock", "delivery.db", "delivery.db.lock"}
     wrong += [
         f"{path.name}: left beside the books" for path in place.journal.parent.iterdir() if path.name not in books
     ]
     return wrong
 
 
-def _flags(place: Place, drops: list[Drop]) -> list[str]:
+def _flags(place: Place, drops: list[Drop], *, delivered: bool) -> list[str]:
     """One flag for each different bad file and each refused sale; the sandbox's skewed clock; nothing else."""
     got = Counter(flag["flag"] for flag in place.ask("flags")[1])
     wanted = {
         "invalid": len({drop.body for drop in drops if drop.what == "broken"}),
         "conflict": len({drop.body for drop in drops if drop.what == "conflict"}),
-        "sale_refused": sum(1 for drop in drops if drop.what == "refused"),
+        "sale_refused": sum(1 for drop in drops if drop.what == "refused" and delivered),
     }
     got.pop("clock_skew", None)
     return [
@@ -175,9 +181,10 @@ def _flags(place: Place, drops: list[Drop]) -> list[str]:
     ]
 
 
-def _sound(place: Place) -> list[str]:
+def _sound(place: Place, *, delivered: bool) -> list[str]:
     """`verify` finds nothing, and the day could be closed but for the flags."""
     code, found = place.ask("verify")
     wrong = [] if code == 0 and found[0]["ok"] else [f"verify: exit {code}, {found[0]['problems'][:3]}"]
     _, (close,) = place.ask("close-check")
-    return wrong + [f"close-check: {close[name]} {name}" for name in ("waiting", "held", "missing") if close[name]]
+    counts = ("waiting", "held", "missing") if delivered else ("held", "missing")
+    return wrong + [f"close-check: {close[name]} {name}" for name in counts if close[name]]

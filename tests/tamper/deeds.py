@@ -118,7 +118,8 @@ def a_bit(case: Case, dice: random.Random) -> Deed | None:
 
 def contents(path: Path) -> tuple[list[Any], list[Any], list[Any]] | None:
     """All that a book says, without its indexes; None if that can't be read."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+    spoilt = suppress(sqlite3.Error, UnicodeDecodeError)  # SQLite quotes what it can't read
+    with spoilt, closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         db.text_factory = bytes
         log_rows = db.execute("SELECT * FROM log NOT INDEXED ORDER BY seq").fetchall()
         bodies = db.execute("SELECT * FROM body NOT INDEXED ORDER BY seq").fetchall()
