@@ -161,19 +161,19 @@ def _clock(books: sqlite3.Connection) -> dict[str, Any] | None:
 
 
 def _disk(books: sqlite3.Connection, journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:
-    """Free space where the books are, and for how many days it is enough if they grow as in the last one."""
-    grows: dict[int, tuple[int, float]] = {}  # device → (free bytes, growth in bytes a day)
+    """Free space where the books are, and after how many days intake stops if they grow as in the last one."""
+    grows: dict[int, tuple[int, int, float]] = {}  # device → (free bytes, how many it leaves alone, growth a day)
     for schema, path in (("main", journal), ("delivery", delivery)):
-        free, _ = reserve.of(path.parent)
+        free, least = reserve.of(path.parent)
         device, head = path.parent.stat().st_dev, log.head(books, schema)[0]
         entries = head + 1 - first_at(books, schema, now - timedelta(seconds=DAY_S))
         growth = path.stat().st_size / head * entries if head and path.exists() else 0.0
-        grows[device] = (free, grows.get(device, (0, 0.0))[1] + growth)
+        grows[device] = (free, least, grows.get(device, (0, 0, 0.0))[2] + growth)
+    days = [max(0, free - least) / growth for free, least, growth in grows.values() if growth]
     free, least = reserve.of(journal.parent)
-    days = [left / growth for left, growth in grows.values() if growth]
     return {
-        "free_bytes": min(free for free, _ in grows.values()),
-        "grows_bytes_a_day": round(sum(growth for _, growth in grows.values())),
+        "free_bytes": min(free for free, _, _ in grows.values()),
+        "grows_bytes_a_day": round(sum(growth for _, _, growth in grows.values())),
         "days_left": round(min(days), 1) if days else None,
         "nearly_full": free < least,
     }

@@ -133,7 +133,8 @@ def _money(value: dict[str, Decimal]) -> str:
 
 
 def _disk(disk: dict[str, Any]) -> str:
-    free = f"{disk['free_bytes'] / 1e9:,.1f} GB free on disk"
+    bytes_ = disk["free_bytes"]
+    free = f"{bytes_ / 1e9:,.1f} GB free on disk" if bytes_ >= 1e9 else f"{bytes_ / 1e6:,.0f} MB free on disk"
     if disk["days_left"] is None:
         return free + "."
     left = "more than ten years" if disk["days_left"] > 3650 else f"{disk['days_left']:,.0f} days"

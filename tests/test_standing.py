@@ -20,7 +20,7 @@ from forwarder.exposure import Exposure
 from forwarder.replay import step
 from forwarder.sandbox.customers import JANE
 from forwarder.status import status
-from journal import log, story
+from journal import log, reserve, story
 
 
 def redemption(external_id: str, customer: str = "jane", terminal: str | None = "T1", **fields: Any) -> dict[str, Any]:
@@ -220,6 +220,20 @@ def test_the_disk_lasts_for_as_long_as_it_grows_today(store: Store) -> None:
     assert disk["free_bytes"] == pytest.approx(there.f_bavail * there.f_frsize, rel=0.05)
     assert disk["grows_bytes_a_day"] == pytest.approx(store.db.stat().st_size, rel=0.05)
     assert disk["days_left"] == pytest.approx(disk["free_bytes"] / disk["grows_bytes_a_day"], rel=0.05)
+
+
+@pytest.mark.parametrize(("over", "days"), [(2**20, True), (-(2**20), False)])
+def test_the_disk_lasts_until_intake_stops(
+    store: Store, monkeypatch: pytest.MonkeyPatch, over: int, days: bool
+) -> None:
+    store.take(*(sale(f"S-{number}") for number in range(20)))
+    free = (reserve.BYTES + over) // 4096
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((4096, 4096, 10**9, free, free, 1, 1, 1, 0, 255)))
+    disk = look(store)["disk"]
+    assert disk["days_left"] == pytest.approx(over / disk["grows_bytes_a_day"] if days else 0, abs=0.1)
+    assert disk["nearly_full"] is not days
+    words = "68 MB free on disk, enough for" if days else "66 MB free on disk, enough for 0 days"
+    assert words in told(store)
 
 
 # -- what hangs -----------------------------------------------------------------------------------------------------
