@@ -14,6 +14,7 @@ from forwarder import status
 from forwarder.books import last_turn
 from forwarder.exposure import Exposure
 from journal import log, reserve, story
+from journal.rejected import REJECTED
 
 AGES_S = (60, 600, 3600, 86400, 604800)  # the backlog is told in pieces of at most this age
 SPEED_S = 300  # how long speed is measured over …
@@ -28,6 +29,7 @@ class Standing:
     journal: Path
     delivery: Path
     exposure: Exposure = field(default_factory=Exposure)
+    spool: Path | None = None
 
     def look(self, books: sqlite3.Connection, now: datetime) -> dict[str, Any]:
         """Everything, as `omneo-forwarder status --full --json` prints it. `books`: both, with the views."""
@@ -46,14 +48,15 @@ class Standing:
             "whole_way": _whole_way(books, now),
             "clock": _clock(books),
             "at_work": {"ingest": log.at_work(self.journal), "forwarder": log.at_work(self.delivery)},
+            "spool": None if self.spool is None else {"files": _files(self.spool)},
         }
 
 
-def look(journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:
+def look(journal: Path, delivery: Path, now: datetime, spool: Path | None = None) -> dict[str, Any]:
     """The same, once."""
     with closing(story.connect(journal, delivery)) as books:
         try:
-            return Standing(journal, delivery).look(books, now)
+            return Standing(journal, delivery, spool=spool).look(books, now)
         except sqlite3.OperationalError as error:
             raise log.reading_failed(error, journal) from error
 
@@ -158,6 +161,15 @@ def _clock(books: sqlite3.Connection) -> dict[str, Any] | None:
         " WHERE kind = 'clock' AND about IS NULL AND external_id IS NULL ORDER BY seq DESC LIMIT 1"
     ).fetchone()
     return {"at": row[0], "was": row[1], "seconds": row[2]} if row else None
+
+
+def _files(spool: Path) -> int | None:
+    """How many files wait in the spool and in the directories of its tills; None if it isn't there for this user."""
+    try:
+        tills = [spool, *(each for each in spool.iterdir() if each.is_dir() and each.name != REJECTED)]
+        return sum(each.suffix == ".json" and each.name[0] != "." for till in tills for each in till.iterdir())
+    except OSError:
+        return None
 
 
 def _disk(books: sqlite3.Connection, journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:

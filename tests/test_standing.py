@@ -327,6 +327,22 @@ def test_watching_shows_what_comes_until_it_is_stopped(store: Store) -> None:
     assert b"Traceback" not in shown
 
 
+def test_files_in_the_spool_are_counted_and_a_spool_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    """Once: nothing waited and no flag was open, in a shop whose spool was gone."""
+    spool = tmp_path / "tills"
+    for name in ("a.json", "till-2/b.json", "till-2/.c.json", "rejected/d.json", "e.txt"):
+        (spool / name).parent.mkdir(parents=True, exist_ok=True)
+        (spool / name).write_text("{}")
+
+    def said(given: Path | None) -> str:
+        now = store.now()
+        return "\n".join(standing_text.lines(standing.look(store.db, store.delivery, now, given), now))
+
+    assert "2 files in the spool, not in the journal yet." in said(spool)
+    assert "! The spool is not there" in said(tmp_path / "nowhere")
+    assert "spool" not in said(None)
+
+
 def test_watching_into_a_file_is_plain_text(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     watching = command("forwarder", "status", "--db", store.db, "--watch")
