@@ -15,7 +15,7 @@ import click
 
 from journal import log
 
-HUMBLE = (["verify"], ["witness"])  # walks through everything when no one else wants the processor: sched(7), SCHED_IDLE
+HUMBLE = (["verify"], ["witness"])  # long walks get the processor that nobody else wants: sched(7), SCHED_IDLE
 MAX_BYTES = 1024 * 1024
 
 Command = Callable[..., Any]
