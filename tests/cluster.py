@@ -64,19 +64,17 @@ class Cluster:
         if self.process is None:
             return
         with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), how)
+            os.kill(self._head(), how)
         self.process.wait(timeout=60)
         self.process = None
 
     def crash(self) -> None:
         """Every process of the server is killed, as the kernel does when memory is short."""
         assert self.process is not None
-        head = int((self.data / "postmaster.pid").read_text().split()[0])
+        head = self._head()
         os.kill(head, signal.SIGSTOP)  # no more children
-        children = subprocess.run(
-            ["pgrep", "-P", str(head)], capture_output=True, text=True, check=False
-        ).stdout.split()
-        for pid in [head, *map(int, children)]:
+        children = self._children()
+        for pid in [head, *children]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(timeout=60)
@@ -87,16 +85,28 @@ class Cluster:
 
     def cpu_s(self) -> float:
         """Processor time that the server has used so far, with its children's: no matter who else is at work here."""
-        head = int((self.data / "postmaster.pid").read_text().split()[0])
-        children = subprocess.run(
-            ["pgrep", "-P", str(head)], capture_output=True, text=True, check=False
-        ).stdout.split()
-        ticks = 0
-        for pid in [head, *map(int, children)]:
+        head, ticks = self._head(), 0
+        for pid in [head, *self._children()]:
             with suppress(FileNotFoundError, ProcessLookupError):
                 told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 ticks += sum(map(int, told[11:15] if pid == head else told[11:13]))  # of the ended ones, its own too
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def private_mb(self) -> float:
+        """Memory that the server's processes have each for itself."""
+        kilobytes = 0
+        for pid in self._children():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                told = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                kilobytes += sum(int(line.split()[1]) for line in told if line.startswith("Private_"))
+        return kilobytes / 1024
+
+    def _head(self) -> int:
+        return int((self.data / "postmaster.pid").read_text().split()[0])
+
+    def _children(self) -> list[int]:
+        asked = ["pgrep", "-P", str(self._head())]
+        return [*map(int, subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())]
 
     def url(self, role: str = "owner", database: str = "postgres") -> str:
         return f"postgresql://{role}@/{database}?host={self.root}"
@@ -114,7 +124,8 @@ class Cluster:
 
     def _command(self, *words: Any) -> list[str]:
         said = [str(word) for word in words]
-        return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", *said] if os.geteuid() == 0 else said
+        other = [f"--reuid={USER}", f"--regid={USER}", "--clear-groups"] if os.geteuid() == 0 else []
+        return ["setpriv", "--pdeathsig=INT", *other, *said]  # whoever started it may be killed
 
 
 @contextmanager
