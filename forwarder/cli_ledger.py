@@ -65,7 +65,7 @@ def ship(db: Path, delivery: Path | None, to: str, customer_key: Path | None, **
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    line = ledger.Ledger(where, ship_loop.BATCH_S)
+    line = ledger.Ledger(where, ship_loop.BATCH_S, password_of())
     shipper = Shipper(db, beside(db, delivery), line, speak("omneo-forwarder"), bodies=options["bodies"], key=key)
     try:
         if options["once"]:
@@ -86,17 +86,34 @@ def ship(db: Path, delivery: Path | None, to: str, customer_key: Path | None, **
 
 def key_of(path: Path | None) -> bytes | None:
     """The stores' shared key. Raises Unusable for a file that can't be read or is too short to be one."""
-    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / "omneo-customer-key"
-    if path is None and not credential.exists():
+    path = path or credential("omneo-customer-key")
+    if path is None:
         return None
-    path = path or credential
-    try:
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise Unusable(f"{path} can't be read: {error.strerror}.") from None
+    key = secret(path)
     if len(key) < KEY_BYTES:
         raise Unusable(f"{path} holds less than {KEY_BYTES} bytes: make one with openssl rand -hex 32, for all stores.")
     return key
+
+
+def password_of() -> str | None:
+    """
+    The role's password, as systemd hands it over. Not by way of the library's own passfile: it refuses a file that an
+    access list lets this user read, and that is how systemd may do it.
+    """
+    path = credential("omneo-ledger-password")
+    return None if path is None else os.fsdecode(secret(path))
+
+
+def credential(name: str) -> Path | None:
+    path = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / name
+    return path if path.exists() else None
+
+
+def secret(path: Path) -> bytes:
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise Unusable(f"{path} can't be read: {error.strerror}.") from None
 
 
 @click.command()

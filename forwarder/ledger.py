@@ -10,11 +10,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,25 +68,34 @@ def check_url(url: str) -> str:
     except psycopg.ProgrammingError:
         raise Unusable("The ledger's address can't be read: postgresql://ROLE@HOST/DATABASE is its form.") from None
     if "password" in given:
-        words = "put it into ~/.pgpass, a service file, or the systemd credential omneo-ledger-pgpass"
+        words = "put it into ~/.pgpass, a service file, or the systemd credential omneo-ledger-password"
         raise Unusable(f"A password in the ledger's address would show in the process list: {words}.")
-    host = str(given.get("host") or "")
-    away = "service" not in given and not host.startswith("/") and host not in {"", "localhost", "127.0.0.1", "::1"}
+    away = "service" not in given and not all(map(_here, _hosts(given)))
     if away and given.setdefault("sslmode", "verify-full") not in SAFE:
         raise Unusable(f"sslmode={given['sslmode']} lets others read along or answer for the ledger: use verify-full.")
-    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere")) / "omneo-ledger-pgpass"
-    if "passfile" not in given and credential.exists():
-        given["passfile"] = str(credential)
     if away and "sslrootcert" not in given:
         given["sslrootcert"] = "system"
     return conninfo.make_conninfo("", **given)
 
 
+def _hosts(given: Mapping[str, Any]) -> list[str]:
+    """Where the library will go: what is not in the address it takes from the environment."""
+    named = (given.get("host") or os.environ.get("PGHOST"), given.get("hostaddr") or os.environ.get("PGHOSTADDR"))
+    return [host for hosts in named if hosts for host in str(hosts).split(",")]
+
+
+def _here(host: str) -> bool:
+    return host.startswith("/") or host in {"", "localhost", "127.0.0.1", "::1"}
+
+
 class Ledger:
     """One connection, made when it is needed and made anew when it broke."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        """Nothing is connected yet. `url`: as check_url gave it; `timeout_s`: for one batch, answer and all."""
+    def __init__(self, url: str, timeout_s: float, password: str | None = None) -> None:
+        """
+        Nothing is connected yet. `url`: as check_url gave it; `timeout_s`: for one batch, answer and all; `password`:
+        unless the library is to look for it in its own places.
+        """
         self._url = conninfo.make_conninfo(
             url,
             connect_timeout=CONNECT_S,
@@ -97,6 +105,7 @@ class Ledger:
             keepalives_count=3,
         )
         self._timeout_s = timeout_s
+        self._password = password
         self._db: psycopg.Connection[Row] | None = None
 
     def tell(self, claim: Claim) -> Word:
@@ -134,7 +143,7 @@ class Ledger:
         try:
             if self._db is None or self._db.closed:
                 # No prepared statements: a pooler may give each transaction another of its connections.
-                self._db = psycopg.connect(self._url, autocommit=True, prepare_threshold=None)
+                self._db = psycopg.connect(self._url, autocommit=True, prepare_threshold=None, password=self._password)
             with _deadline(self._db, self._timeout_s):
                 yield self._db
         except psycopg.Error as error:

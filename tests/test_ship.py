@@ -544,9 +544,18 @@ def test_an_address_that_would_give_something_away_is_refused(url: str, words: s
     assert "secret" not in str(refused.value)
 
 
-def test_a_line_to_another_machine_is_verified_by_default() -> None:
-    assert "sslmode=verify-full" in ledger.check_url("postgresql://s1@db.example/ledger")
-    assert "sslmode" not in ledger.check_url("postgresql://s1@localhost/ledger")
+@pytest.mark.parametrize(
+    "where", ["db.example/ledger", "/ledger?hostaddr=192.0.2.1", "localhost,db.example/ledger", "/l?host=/tmp,db"]
+)
+def test_a_line_to_another_machine_is_verified_by_default(where: str) -> None:
+    assert "sslmode=verify-full" in ledger.check_url(f"postgresql://s1@{where}")
+
+
+def test_a_line_that_stays_on_the_machine_needs_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in ("localhost/ledger", "/ledger", "/ledger?host=/run/postgresql", "localhost/ledger?hostaddr=127.0.0.1"):
+        assert "sslmode" not in ledger.check_url(f"postgresql://s1@{where}")
+    monkeypatch.setenv("PGHOST", "db.example")
+    assert "sslmode=verify-full" in ledger.check_url("postgresql://s1@/ledger")
 
 
 # -- lines that fail --------------------------------------------------------------------------------------------------
