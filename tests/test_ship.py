@@ -125,6 +125,10 @@ def remote(office: Office, book: str) -> list[tuple[Any, ...]]:
 
 # -- what comes, and what is made of it -------------------------------------------------------------------------------
 
+def derived(office: Office, table: str) -> list[str]:
+    return [row["said"] for row in office.rows(f"SELECT t::text AS said FROM ledger.{table} AS t ORDER BY 1")]
+
+
 
 @pytest.mark.slow
 def test_a_busy_day_is_there_as_it_is_here(office: Office, omneo: Omneo, token: Path, tmp_path: Path) -> None:
@@ -159,6 +163,10 @@ def test_a_busy_day_is_there_as_it_is_here(office: Office, omneo: Omneo, token: 
         assert office.rows("SELECT ledger.recheck(%s, %s)", f"{office.name}_s1", book) == []
     office.do("UPDATE ledger.entry SET facts = facts || ' ' WHERE chain = 1 AND seq = 9")
     office.do("DELETE FROM ledger.entry WHERE chain = 1 AND seq = 15")
+    beside = {name: derived(office, name) for name in ("waiting", "flag", "resolution", "day")}
+    assert all(beside.values())
+    office.do("SELECT ledger.recount(1)")  # in pieces of another size, all at one moment
+    assert beside == {name: derived(office, name) for name in beside}
     assert [*office.rows("SELECT ledger.recheck(%s, 'journal') AS seq", f"{office.name}_s1")] == [
         {"seq": 9},
         {"seq": 16},
@@ -307,6 +315,24 @@ def test_checkpoints_are_computed_again_there(office: Office, store: Store) -> N
     assert office.rows("SELECT count(*) AS n, bool_and(stands) AS stand FROM ledger.checkpoint") == [
         {"n": 9, "stand": True}
     ]
+def test_a_redaction_spares_what_the_store_has_forgotten(office: Office, store: Store) -> None:
+    sales(store, "A")
+    backup.backup(store.db, store.delivery, old := store.root / "old")
+    sales(store, "B", "C")
+    assert office.shipper(store, bodies=True).go()
+    restore.restore(old, store.db, store.delivery, "Ann", "the disk died", anyway=True)
+    sales(store, "D")  # has the number that C had
+    assert not office.shipper(store, bodies=True).go()
+    office.do("SELECT ledger.accept_fork(%s, 'journal', 2, 'Bea', 'disk replaced')", f"{office.name}_s1")
+    assert office.shipper(store, bodies=True).go()
+    bodies = "SELECT chain, seq FROM ledger.body ORDER BY chain, seq"
+    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4), (2, 4)]
+    write(store, log.Entry("delivered", 4, "D", {"omneo_id": 1}), book="delivery")
+    redact.redact(store.db, store.delivery, [4], "Ann", "she asked")
+    assert office.shipper(store).go()
+    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4)]
+
+
     last = office.rows("SELECT * FROM ledger.checkpoint ORDER BY seq DESC LIMIT 1")[0]
     assert office.one("SELECT ledger.root(chain, %s) FROM ledger.current", last["size"]) == last["root"]
     head = office.rows("SELECT seq, checkpoint, since_checkpoint, stands FROM ledger.heads WHERE book = 'journal'")[0]

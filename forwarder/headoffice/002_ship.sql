@@ -117,7 +117,7 @@ BEGIN
             'the store''s book is another than the one that came: they differ at entry %s; %s entries are here, and the store'
             ' has %s', at_seq, line.seq, upto));
         RETURN 'fork';
-    ELSIF upto < line.seq THEN
+    ELSIF upto < line.seq AND at_seq = upto THEN  -- not of an entry before, when it looks for where a fork began
         PERFORM ledger.found(line.store, line.book, 'shorter', upto, format(
             'the store''s book ends at entry %s, and %s came: it was cut off, or a backup took its place', upto, line.seq));
         RETURN 'shorter';
@@ -230,7 +230,7 @@ BEGIN
            ledger.parsed(m.facts) - 'flag', r.at, r.by, r.note
     FROM m LEFT JOIN LATERAL (
         SELECT * FROM ledger.resolution AS said
-        WHERE said.store = shop.id AND said.flag = 'D' || m.seq AND said.at >= m.at ORDER BY said.at LIMIT 1) AS r ON true
+        WHERE said.store = shop.id AND said.flag = 'D' || m.seq ORDER BY said.at LIMIT 1) AS r ON true
     WHERE m.kind = 'flag';
 END $$;
 
@@ -243,9 +243,9 @@ DECLARE
     range bytea[];
     claimed bytea[];
 BEGIN
-    DELETE FROM ledger.body AS b USING pg_temp.mail AS m
+    DELETE FROM ledger.body AS b USING pg_temp.mail AS m, ledger.part AS p
     WHERE m.kind IN ('redaction', 'archived') AND b.seq = m.about
-      AND b.chain IN (SELECT part FROM ledger.part WHERE chain = line.id);
+      AND p.chain = line.id AND p.part = b.chain AND p.upto >= b.seq;
     FOR said IN SELECT * FROM pg_temp.mail WHERE kind = 'checkpoint' AND about IS NULL ORDER BY seq LOOP
         facts := ledger.parsed(convert_from(said.facts, 'UTF8'));
         SELECT * INTO last FROM ledger.checkpoint WHERE chain = line.id AND stands ORDER BY seq DESC LIMIT 1;
@@ -273,15 +273,20 @@ BEGIN
     IF verdict <> 'ok' THEN
         RETURN verdict;
     END IF;
-    IF line.book = 'delivery' AND (SELECT max(about) FROM pg_temp.mail) > coalesce((
-        SELECT seq FROM ledger.chain WHERE store = shop.id AND book = 'journal' AND ended_at IS NULL), 0) THEN
-        RETURN 'early';  -- of documents that are not here yet
+    IF line.book = 'delivery' THEN
+        -- Locked: what the journal says of the delivery book's flags is either here already, or comes after them.
+        SELECT seq INTO documents FROM ledger.chain
+        WHERE store = shop.id AND book = 'journal' AND ended_at IS NULL FOR SHARE;
+        IF (SELECT max(about) FROM pg_temp.mail) > coalesce(documents, 0) THEN
+            RETURN 'early';  -- of documents that are not here yet
+        END IF;
     END IF;
     INSERT INTO ledger.entry (chain, seq, received, at, about, kind, external_id, facts, body_hash, digest)
     SELECT line.id, seq, now(), convert_from(at, 'UTF8')::timestamptz, about, convert_from(kind, 'UTF8'),
            convert_from(external_id, 'UTF8'), convert_from(facts, 'UTF8'), body_hash, digest
     FROM pg_temp.mail ORDER BY seq;
     IF EXISTS (SELECT FROM pg_temp.mail
+    documents bigint;
                WHERE ledger.stamp(convert_from(at, 'UTF8')::timestamptz) IS DISTINCT FROM convert_from(at, 'UTF8')) THEN
         RAISE EXCEPTION 'not the form of a moment' USING ERRCODE = 'invalid_datetime_format';
     END IF;

@@ -24,6 +24,47 @@ BEGIN
     END IF;
 END $$;
 
+-- Nothing of this store comes until the commit; both books in the order in which ledger.ship locks them.
+CREATE FUNCTION ledger.hold(of_role name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM ledger.chain AS c JOIN ledger.store AS s ON s.id = c.store
+    WHERE s.role = of_role AND c.ended_at IS NULL ORDER BY c.book FOR UPDATE OF c;
+END $$;
+
+-- What stands beside a store's entries, derived anew from those that count: after a fork they are others. What waits keeps its
+-- customer's hash, which is in no entry; what waits again has none.
+CREATE FUNCTION ledger.recount(of_store integer) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    piece CONSTANT integer := 5000;
+    shop ledger.store;
+    line ledger.chain;
+    known ledger.waiting[] := ARRAY(SELECT w FROM ledger.waiting AS w WHERE w.store = of_store AND w.customer IS NOT NULL);
+BEGIN
+    SELECT * INTO shop FROM ledger.store WHERE id = of_store;
+    DELETE FROM ledger.waiting WHERE store = of_store;
+    DELETE FROM ledger.flag WHERE store = of_store;
+    DELETE FROM ledger.resolution WHERE store = of_store;
+    DELETE FROM ledger.day WHERE store = of_store;
+    PERFORM ledger.mailbox();
+    FOR line IN SELECT * FROM ledger.chain WHERE store = of_store AND ended_at IS NULL ORDER BY book DESC LOOP
+        FOR number IN 0 .. line.seq / piece LOOP
+            DELETE FROM pg_temp.mail;
+            INSERT INTO pg_temp.mail (seq, at, kind, about, external_id, facts, customer, what)
+            SELECT l.seq, convert_to(ledger.stamp(l.at), 'UTF8'), convert_to(l.kind, 'UTF8'), l.about,
+                   convert_to(l.external_id, 'UTF8'), convert_to(l.facts, 'UTF8'), k.customer, k.what
+            FROM ledger.log AS l LEFT JOIN unnest(known) AS k
+              ON l.book = 'journal' AND k.seq = l.seq AND k.external_id = l.external_id
+            WHERE l.chain = line.id AND l.seq > number * piece::bigint AND l.seq <= (number + 1) * piece::bigint;
+            IF line.book = 'journal' THEN
+                PERFORM ledger.note_journal(line, shop);
+            ELSE
+                PERFORM ledger.note_delivery(line, shop);
+            END IF;
+        END LOOP;
+    END LOOP;
+    DELETE FROM pg_temp.mail;
+END $$;
+
 -- A store's book forked, and the head office knows why (a backup was restored): from the given entry on, the book that the
 -- store has now is the one that counts. What came after that entry before stays here, and can be seen in ledger.given_up.
 -- Entry 0: a whole new book, such as a delivery book that was begun anew.
@@ -33,8 +74,9 @@ DECLARE
     line ledger.chain;
     made integer;
 BEGIN
+    PERFORM ledger.hold(of_role);
     SELECT c.* INTO line FROM ledger.chain AS c JOIN ledger.store AS s ON s.id = c.store
-    WHERE s.role = of_role AND c.book = of_book AND c.ended_at IS NULL FOR UPDATE OF c;
+    WHERE s.role = of_role AND c.book = of_book AND c.ended_at IS NULL;
     IF line.id IS NULL OR of_seq NOT BETWEEN 0 AND line.seq THEN
         RAISE EXCEPTION 'the store % has no % with an entry % here', of_role, of_book, of_seq;
     END IF;
@@ -46,9 +88,7 @@ BEGIN
     INSERT INTO ledger.part
     SELECT made, part, least(upto, of_seq) FROM ledger.part WHERE chain = line.id
     UNION ALL SELECT made, made, 9223372036854775807;
-    UPDATE ledger.waiting SET chain = made WHERE chain = line.id AND seq <= of_seq;
-    UPDATE ledger.flag SET resolved_at = now(), resolved_by = of_by, note = of_note
-    WHERE chain = line.id AND resolved_at IS NULL AND substr(id, 2)::bigint > of_seq;
+    PERFORM ledger.recount(line.store);
     UPDATE ledger.finding SET closed_at = now(), closed_by = of_by, note = of_note
     WHERE store = line.store AND book = of_book AND closed_at IS NULL;
     RETURN made;
@@ -60,11 +100,13 @@ LANGUAGE plpgsql AS $$
 DECLARE
     shop integer;
 BEGIN
+    PERFORM ledger.hold(of_role);
     UPDATE ledger.store SET journal = of_journal WHERE role = of_role RETURNING id INTO shop;
     IF shop IS NULL THEN
         RAISE EXCEPTION 'no store has the role %', of_role;
     END IF;
     UPDATE ledger.chain SET ended_at = now() WHERE store = shop AND ended_at IS NULL;
+    PERFORM ledger.recount(shop);
     UPDATE ledger.finding SET closed_at = now(), closed_by = of_by, note = of_note WHERE store = shop AND closed_at IS NULL;
 END $$;
 
