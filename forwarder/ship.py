@@ -68,6 +68,7 @@ class Shipper:
     key: bytes | None = None  # for customers' hashes; the same in all stores of a chain
     now: log.Clock = log.utc_now
     batch: int = BATCH
+    goes_on: Callable[[], bool] = lambda: True  # asked before each batch: a first shipment may last for an hour
     refused: dict[str, Word] = field(default_factory=dict)  # by book: what the ledger would not take
     altered: dict[str, int] = field(default_factory=dict)  # by book: the entry that is another here than there
     shipped: int = 0
@@ -81,20 +82,20 @@ class Shipper:
             heads = self.heads()
             due = time.monotonic() - self._alive_at >= ALIVE_S
             if heads != self._sent or due:
-                self._go(heads)
+                self._go(heads, walk=due)
                 self._sent = heads
             if due:
-                for head in heads:
-                    self._walk(head)
                 self._alive_at = time.monotonic()
         except sqlite3.OperationalError as error:
             raise log.reading_failed(error, self.journal) from error
         return not self.refused and not self.altered
 
-    def _go(self, heads: Sequence[Head]) -> None:
+    def _go(self, heads: Sequence[Head], *, walk: bool) -> None:
         for head in heads:
             if not self._bring(head):
                 return  # of documents that are not there, nothing has to be said either
+            if walk:
+                self._walk(head)
 
     def heads(self) -> list[Head]:
         """Both books now, the journal first. The delivery book is looked at before it, so that it is no further."""
@@ -102,12 +103,14 @@ class Shipper:
         return [_head(self.journal, "journal"), *([delivery] if delivery is not None else [])]
 
     def _bring(self, head: Head) -> bool:
-        while True:
+        while self.goes_on():
+            shipped = self.shipped
             word = self.ledger.bring(self._claim(head), lambda told: self._rows(head, told.seq))
             if not self._heard(head, word):
                 return False
-            if word.seq >= head.seq:
+            if word.seq >= head.seq or self.shipped == shipped:  # or the book has been replaced meanwhile
                 return True
+        return False
 
     def _rows(self, head: Head, after: int) -> tuple[bytes, Sequence[Row]]:
         """The digest at the ledger's head and what comes next, as it stands in the book: the ledger judges, not we."""
@@ -136,23 +139,23 @@ class Shipper:
             if before is not None:
                 self.say("ledger_takes_again", book=head.book)
             return True
-        self.refused[head.book] = word
+        parted = self._part(head, word) if word.verdict in BAD else None  # each time: head office may have closed it
         if before is None or before.verdict != word.verdict:
-            parted = self._part(head, word) if word.verdict in BAD else None
             self.say("ledger_refuses", book=head.book, why=word.verdict, there=word.seq, here=head.seq, parted=parted)
+        self.refused[head.book] = word
         return False
 
     def _part(self, head: Head, word: Word) -> int | None:
         """The first entry that is not the same here and there, found by asking for ever smaller stretches."""
         low, high = 0, min(word.seq, head.seq) + 1  # the same at `low`, not at `high`
         with closing(_open(head.path, head.book)) as db:
-            while high - low > 1:
+            while high - low > 1 and self.goes_on():
                 middle = (low + high) // 2
                 row = db.execute("SELECT digest FROM log WHERE seq = ?", (middle,)).fetchone()
                 claim = replace(self._claim(head), at=middle, digest=row[0] if row else b"")
                 same = self.ledger.tell(claim).verdict != "fork"
                 low, high = (middle, high) if same else (low, middle)
-        return high if high <= word.seq else None
+        return high if high - low == 1 and high <= word.seq else None
 
     def _walk(self, head: Head) -> None:
         """Compute the next stretch of digests anew, and tell the ledger what the stretch ends with."""
@@ -172,6 +175,8 @@ class Shipper:
             self.altered[head.book] = step.seq
         elif step.seq < head.seq:  # else it begins anew, however fast the book grows
             self._steps[head.book] = step
+        else:
+            self.altered.pop(head.book, None)  # all of it is sound again
 
     def _claim(self, head: Head) -> Claim:
         return Claim(head.identity, head.book, head.seq, head.seq, head.digest, self.now())

@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -375,7 +376,7 @@ def test_a_store_restored_from_a_backup_is_found_and_goes_on_once_head_office_sa
     shipper = office.shipper(store)
     assert not shipper.go()
     # Where the restored ones go another way.
-    assert office.found() == {("journal", "fork", 4), ("delivery", "fork", 3)}
+    assert office.found() == {("journal", "fork", 4)}
     assert ("ledger_refuses", 4) in [(event, facts.get("parted")) for event, facts in office.said]
     assert office.one("SELECT count(*) FROM ledger.log WHERE external_id = 'E'") == 0
 
@@ -429,6 +430,67 @@ def test_an_entry_altered_long_after_it_was_shipped_is_found_by_the_walk(office:
 
 def test_the_walk_comes_by_again_however_fast_the_book_grows(office: Office, store: Store) -> None:
     sales(store, "A", "B", "C")
+def test_after_a_fork_head_office_counts_what_the_store_counts(office: Office, store: Store) -> None:
+    sales(store, "A", "B")
+    write(store, log.Entry("flag", 2, "A", {"flag": "totals_mismatch"}))
+    write(store, log.Entry("held", 2, "A", {"reason": "poison"}), book="delivery")
+    backup.backup(store.db, store.delivery, old := store.root / "old")
+    write(store, log.Entry("resolution", 2, None, {"flag": "J4", "by": "Ann", "note": "seen"}))
+    sales(store, "C")
+    write(store, *(log.Entry("delivered", seq, None, {"omneo_id": seq}) for seq in (2, 3)), book="delivery")
+    shipper = office.shipper(store)
+    assert shipper.go()
+    counted = (
+        "SELECT waiting, held, open_flags, (SELECT sum(sales)::int FROM ledger.turnover) AS sales FROM ledger.stores"
+    )
+    assert [tuple(row.values()) for row in office.rows(counted)] == [(1, 0, 0, 3)]
+    restore.restore(old, store.db, store.delivery, "Ann", "the disk died", anyway=True)
+    for book in ("journal", "delivery"):
+        shipper._alive_at = -1e9  # a minute later
+        assert not shipper.go()
+        ((found, _, seq),) = office.found()
+        assert found == book
+        office.do("SELECT ledger.accept_fork(%s, %s, %s, 'Bea', '')", f"{office.name}_s1", book, seq - 1)
+    shipper._alive_at = -1e9
+    assert shipper.go()
+    assert [tuple(row.values()) for row in office.rows(counted)] == [(2, 1, 1, 2)]
+    there = "SELECT external_id, state FROM ledger.{} WHERE state IN ('waiting', 'held') ORDER BY seq"
+    assert office.rows(there.format("waiting")) == office.rows(there.format("documents"))
+
+
+def test_a_finding_that_was_closed_but_not_decided_comes_again_and_as_exact(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(9)))
+    shipper = office.shipper(store)
+    assert shipper.go()
+    tamper(store.db, "UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 4", anew=True)
+    for name in ("more", "and more"):
+        assert not shipper.go()
+        assert office.found() == {("journal", "fork", 4)}
+        office.do("SELECT ledger.close_finding(id, 'Bea', 'seen') FROM ledger.findings_open")
+        sales(store, name)
+
+
+def test_a_book_that_was_replaced_on_the_way_is_looked_at_again_later(office: Office, store: Store) -> None:
+    sales(store, "A")
+    shipper = office.shipper(store)
+    turns = iter(range(9))
+    shipper.goes_on = lambda: next(turns, None) is not None
+    head = shipper.heads()[0]
+    assert shipper._bring(replace(head, seq=head.seq + 5))
+    assert remote(office, "journal") == local(store.db)
+
+
+def test_a_long_shipment_ends_when_it_is_asked_to_and_goes_on_there(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(9)))
+    shipper = office.shipper(store, batch=2)
+    turns = iter(range(3))
+    shipper.goes_on = lambda: next(turns, None) is not None
+    shipper.go()
+    assert remote(office, "journal") == local(store.db)[:6]
+    assert office.shipper(store).go()
+    assert remote(office, "journal") == local(store.db)
+
+
     shipper = office.shipper(store)
     assert shipper.go()
     for number in range(3):
@@ -462,6 +524,9 @@ def test_an_entry_altered_before_it_was_shipped_is_refused(
     assert remote(office, "journal") == []
 
 
+    tamper(store.db, "UPDATE log SET facts = replace(facts, '9.95', '19.95') WHERE seq = 7")
+    shipper._alive_at = -1e9  # a minute later
+    assert shipper.go()
 @pytest.mark.parametrize(
     ("deed", "found"),
     [
