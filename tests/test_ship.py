@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,42 @@ def test_a_busy_day_is_there_as_it_is_here(office: Office, omneo: Omneo, token: 
         {"seq": 9},
         {"seq": 16},
     ]
+
+
+def test_one_store_that_says_nonsense_blinds_nobody(office: Office, store: Store) -> None:
+    for number, total in enumerate(("much", "1E+308", "NaN", "-1e5", "12.5")):
+        write(store, log.Entry("sale", external_id=f"S-{number}", facts={"total": total, "currency": "AUD"}))
+    write(
+        store,
+        log.Entry("flag", 2, "S-0", {"flag": "sequence_gap", "from": "many", "to": 10**40}),
+        log.Entry("flag", 2, "S-0", {"flag": "reversal_window_exceeded", "seconds": "long"}),
+    )
+    write(store, log.Entry("line", facts={"link": "down", "since": "whenever"}), book="delivery")
+    assert office.shipper(store).go()
+    assert office.rows("SELECT amount FROM ledger.waiting WHERE amount IS NOT NULL ORDER BY seq") == [
+        {"amount": -100000},
+        {"amount": Decimal("12.5")},
+    ]
+    with psycopg.connect(office.role("s1")) as db:
+        for upto in (2**63 - 1, -(2**63)):
+            for book in ("journal", "delivery"):
+                told = (identity(store), book, upto, b"x")
+                db.execute("SELECT ledger.ship(%s::text, %s::text, %s::bigint, 0, %s::bytea, now())", told)
+            db.commit()
+            for panel in headoffice_page.panels():
+                office.rows(panel["sql"])
+    for view in ("documents", "outages", "missing_numbers", "late_redemptions", "turnover", "days", "stores"):
+        office.rows(f"SELECT * FROM ledger.{view}")
+
+
+def test_a_large_ledger_may_be_read_by_parallel_workers(office: Office, store: Store) -> None:
+    sales(store, "A")
+    assert office.shipper(store).go()
+    with psycopg.connect(office.owner) as db:
+        forced = "debug_parallel_query" if db.info.server_version >= 160000 else "force_parallel_mode"
+        db.execute(f"SET {forced} = on")
+        for view in ("documents", "outages", "decisions", "starts", "stores", "days"):
+            db.execute(f"SELECT * FROM ledger.{view}")
 
 
 def test_a_reader_sees_the_page_and_no_body(office: Office, store: Store) -> None:
@@ -534,7 +571,7 @@ def test_an_entry_altered_before_it_was_shipped_is_refused(
         ("UPDATE log SET at = '2025-02-30T00:00:00.000Z' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET at = 'infinity' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET kind = 'a' || char(0) || 'b' WHERE seq = 3", {("journal", "unreadable", 1)}),
-        ("UPDATE log SET facts = json_set(facts, '$.total', 'much') WHERE seq = 3", {("journal", "unreadable", 1)}),
+        ("UPDATE log SET facts = json_set(facts, '$.total', 'much') WHERE seq = 3", set()),
         ("""UPDATE log SET facts = '{"note":"\\u0000","flag":"x"}', kind = 'flag', about = 2 WHERE seq = 3""", set()),
         ("""UPDATE log SET facts = '[]', kind = 'checkpoint' WHERE seq = 3""", {("journal", "checkpoint", 3)}),
         (

@@ -13,8 +13,9 @@ $$ SELECT sha256(before || ledger.n(seq::text::bytea) || ledger.n(at) || ledger.
 CREATE FUNCTION ledger.stamp(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') $$;
 
--- Facts as PostgreSQL can read them; {} where it can't: the text is the evidence, this only helps to look.
-CREATE FUNCTION ledger.parsed(facts text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+-- Facts as PostgreSQL can read them; {} where it can't: the text is the evidence, this only helps to look. Nothing for
+-- parallel workers, which may not catch an error before version 17.
+CREATE FUNCTION ledger.parsed(facts text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     read jsonb;
 BEGIN
@@ -22,6 +23,18 @@ BEGIN
     RETURN CASE WHEN jsonb_typeof(read) = 'object' THEN read ELSE '{}' END;
 EXCEPTION WHEN data_exception THEN
     RETURN '{}';
+END $$;
+
+-- A number that a store says, as long as it is one and no absurd one: what one store says must not break a sum over all.
+CREATE FUNCTION ledger.number(said text) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT CASE WHEN said ~ '^-?\d{1,18}(\.\d{1,30})?([eE][+-]?\d{1,2})?$' THEN said::numeric END $$;
+
+-- A moment that a store says, likewise.
+CREATE FUNCTION ledger.moment(said text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN said::timestamptz;
+EXCEPTION WHEN data_exception THEN
+    RETURN NULL;
 END $$;
 
 -- The mailbox into which a store's COPY goes. It is this connection's, is made here, and holds nothing after the commit.
@@ -162,7 +175,7 @@ BEGIN
                customer, what
         FROM pg_temp.mail),
     documents AS (
-        SELECT m.*, CASE WHEN kind = 'sale' THEN facts ->> 'total' ELSE facts ->> 'amount' END::numeric AS amount,
+        SELECT m.*, ledger.number(CASE WHEN kind = 'sale' THEN facts ->> 'total' ELSE facts ->> 'amount' END) AS amount,
                coalesce(facts ->> 'currency', '') AS currency
         FROM m WHERE about IS NULL AND kind IN ('sale', 'redemption', 'reversal', 'return', 'invalid')),
     kept AS (

@@ -132,5 +132,5 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES IN SCHEMA ledger REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 GRANT USAGE ON SCHEMA ledger TO omneo_store, omneo_reader;
 GRANT EXECUTE ON FUNCTION ledger.ship TO omneo_store;
-GRANT EXECUTE ON FUNCTION ledger.parsed, ledger.stamp, ledger.link, ledger.n, ledger.root, ledger.root_of, ledger.grown,
-    ledger.digest_at TO omneo_reader;
+GRANT EXECUTE ON FUNCTION ledger.parsed, ledger.number, ledger.moment, ledger.stamp, ledger.link, ledger.n, ledger.root,
+    ledger.root_of, ledger.grown, ledger.digest_at TO omneo_reader;

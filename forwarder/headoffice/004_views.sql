@@ -62,14 +62,15 @@ FROM ledger.flag AS f JOIN ledger.store AS s ON s.id = f.store;
 CREATE VIEW ledger.flags_open AS SELECT * FROM ledger.flags WHERE resolved_at IS NULL;
 
 CREATE VIEW ledger.missing_numbers AS
-SELECT store, name, region, detail ->> 'terminal' AS terminal, (detail ->> 'from')::bigint AS first_missing,
-       (detail ->> 'to')::bigint AS last_missing, (detail ->> 'to')::bigint - (detail ->> 'from')::bigint + 1 AS how_many,
+SELECT store, name, region, detail ->> 'terminal' AS terminal, ledger.number(detail ->> 'from') AS first_missing,
+       ledger.number(detail ->> 'to') AS last_missing,
+       ledger.number(detail ->> 'to') - ledger.number(detail ->> 'from') + 1 AS how_many,
        raised_at, id AS flag, resolved_at, resolved_by, note
 FROM ledger.flags WHERE flag = 'sequence_gap';
 
 CREATE VIEW ledger.late_redemptions AS
-SELECT store, name, region, external_id, raised_at, detail ->> 'verdict' AS verdict, (detail ->> 'seconds')::numeric AS seconds,
-       resolved_at
+SELECT store, name, region, external_id, raised_at, detail ->> 'verdict' AS verdict,
+       ledger.number(detail ->> 'seconds') AS seconds, resolved_at
 FROM ledger.flags WHERE flag = 'reversal_window_exceeded';
 
 CREATE VIEW ledger.history AS
@@ -85,7 +86,7 @@ CREATE VIEW ledger.outages AS
 WITH told AS (SELECT *, lag(link) OVER w AS link_before FROM ledger.line WINDOW w AS (PARTITION BY store ORDER BY seq)),
      turned AS (SELECT *, lead(at) OVER (PARTITION BY store ORDER BY seq) AS next_at
                 FROM told WHERE link IS DISTINCT FROM link_before)
-SELECT store, name, region, seq, link, coalesce(since::timestamptz, at) AS began_at, next_at AS ended_at, reason
+SELECT store, name, region, seq, link, coalesce(ledger.moment(since), at) AS began_at, next_at AS ended_at, reason
 FROM turned WHERE link IN ('down', 'paused');
 
 CREATE VIEW ledger.decisions AS
@@ -111,7 +112,7 @@ SELECT s.id AS store, s.name, s.region,
        d.link_since, d.link_reason, j.seen_at, extract(epoch FROM now() - j.seen_at)::bigint AS unseen_s,
        coalesce(open.waiting, 0) AS waiting, coalesce(open.held, 0) AS held,
        open.oldest AS oldest_waiting, extract(epoch FROM now() - open.oldest)::bigint AS oldest_waiting_s,
-       greatest(j.told_seq - j.seq, 0) + greatest(coalesce(d.told_seq - d.seq, 0), 0) AS not_here,
+       greatest(j.told_seq::numeric - j.seq, 0) + greatest(d.told_seq::numeric - d.seq, 0) AS not_here,
        coalesce(flags.flags, 0) AS open_flags, findings.found, round(j.clock_off_s::numeric, 1) AS clock_off_s,
        j.seq AS journal_entries, d.seq AS delivery_entries
 FROM ledger.store AS s
@@ -126,7 +127,7 @@ CREATE VIEW ledger.granted AS
 SELECT w.* FROM ledger.waiting AS w JOIN ledger.chain AS c ON c.id = w.chain AND c.ended_at IS NULL
 WHERE w.kind = 'redemption' AND NOT EXISTS (
     SELECT FROM ledger.waiting AS v
-    WHERE v.kind = 'reversal' AND v.names = 'external:' || w.external_id AND v.store = w.store);
+    WHERE v.kind = 'reversal' AND v.names = 'external:' || w.external_id AND v.chain = w.chain);
 
 CREATE VIEW ledger.exposure AS
 SELECT s.region, g.currency, count(*) AS redemptions, sum(g.amount) AS value, count(DISTINCT g.customer) AS customers,
