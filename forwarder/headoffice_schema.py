@@ -8,6 +8,7 @@ SHA-256, so that two versions of this program can't disagree about what was run.
 from collections.abc import Iterator
 from hashlib import sha256
 from importlib.resources import files
+from typing import NamedTuple
 
 import psycopg
 
@@ -18,6 +19,7 @@ CREATE TABLE IF NOT EXISTS public.ledger_migration (
     number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, at timestamptz NOT NULL DEFAULT now())
 """
 ONE_AT_A_TIME = 0x4F4D4C31  # "OML1"
+CONNECT_S = 10
 
 
 def scripts() -> Iterator[tuple[int, str, str]]:
@@ -28,29 +30,39 @@ def scripts() -> Iterator[tuple[int, str, str]]:
             yield int(each.name[:3]), each.name, each.read_text("utf-8")
 
 
-def lay(url: str, months: int = 3) -> list[str]:
-    """Bring a database's schema up to this program's, and make room for the months to come. Names of what was run."""
+class Laid(NamedTuple):
+    """What was done, and what is left to do."""
+
+    ran: list[str]  # names of the scripts
+    loose: list[str]  # what a store's role may do besides, which only a superuser can forbid
+
+
+def lay(url: str, months: int = 3) -> Laid:
+    """Bring a database's schema up to this program's, and make room for the months to come. Raises NotNow, Unusable."""
     try:
-        with psycopg.connect(url) as db:
+        with psycopg.connect(url, connect_timeout=CONNECT_S) as db:
+            if (encoding := db.info.parameter_status("server_encoding")) != "UTF8":
+                raise Unusable(f"This database's encoding is {encoding}: make it with createdb -E UTF8 -T template0.")
             db.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
             db.execute(KEPT)
             done: dict[int, str] = dict(db.execute("SELECT number, sha256 FROM public.ledger_migration").fetchall())
             ran = []
             for number, name, text in scripts():
                 said = sha256(text.encode()).hexdigest()
-                if done.pop(number, said) != said:
-                    raise Unusable(
-                        f"This ledger's {name} was another one: install the version that laid it, or a later."
-                    )
-                if not db.execute("SELECT 1 FROM public.ledger_migration WHERE number = %s", (number,)).fetchone():
+                if (before := done.pop(number, None)) is None:
                     db.execute(text.encode())
                     db.execute("INSERT INTO public.ledger_migration VALUES (%s, %s, %s)", (number, name, said))
                     ran.append(name)
+                elif before != said:
+                    raise Unusable(f"{name} of this ledger is another: install the version that laid it, or a later.")
             if done:
                 raise Unusable("This ledger was laid by a newer version of this program; install that one.")
             db.execute("SELECT ledger.guard(), ledger.make_room(%s)", (months,))
-            return ran
+            return Laid(ran, [what for (what,) in db.execute("SELECT ledger.loose()").fetchall()])
     except psycopg.OperationalError as error:
         raise NotNow(f"The ledger's database can't be reached ({error.sqlstate or 'no connection'}).") from None
     except psycopg.errors.InsufficientPrivilege:
         raise Unusable("The schema has to be laid by the database's owner, who may create roles.") from None
+    except psycopg.Error as error:
+        words = "give a database that is the ledger's alone"
+        raise Unusable(f"The schema can't be laid ({error.sqlstate}): {words}.") from None

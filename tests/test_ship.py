@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from standin import Omneo, Store, execute, sale
 from tills import wait_until
 
-from forwarder import headoffice_page, ledger, ship_loop
+from forwarder import headoffice_page, headoffice_schema, ledger, ship_loop
 from forwarder.ship import Shipper, hashed
 from journal import archive, backup, chain, checkpoint, log, redact, restore, story
 from journal.log import NotNow, Unusable
@@ -630,6 +630,9 @@ FORBIDDEN = [
     "SET ROLE owner",
     "SELECT * FROM public.ledger_migration",
     "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'junk')",
 ]
 
 
@@ -644,6 +647,67 @@ def test_a_stores_role_may_call_one_function_and_nothing_else(office: Office, st
     query = """SELECT p.proname FROM pg_proc AS p WHERE p.pronamespace = 'ledger'::regnamespace
                AND has_function_privilege('omneo_store', p.oid, 'EXECUTE')"""
     assert office.rows(query) == [{"proname": "ship"}]
+    assert office.rows("SELECT ledger.loose()") == []
+    office.do(f"GRANT TEMP ON DATABASE {office.name} TO PUBLIC")
+    office.do("GRANT EXECUTE ON FUNCTION ledger.found TO omneo_store")
+    office.do("GRANT SELECT ON ledger.day TO PUBLIC")
+    assert len(office.rows("SELECT ledger.loose()")) == 3
+
+
+def test_who_lays_the_schema_without_all_rights_is_told_what_is_left(server: cluster.Cluster, store: Store) -> None:
+    name = f"l{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server.url(), autocommit=True) as db:
+        db.execute(f"CREATE ROLE {name} LOGIN CREATEROLE")
+        db.execute(f"CREATE DATABASE {name} OWNER {name}")
+    laid = execute("forwarder", "ledger", "--to", server.url(name, name))
+    assert (laid.code, "004_views.sql was run" in laid.out) == (1, True)
+    assert "can make large objects" in laid.err
+    sales(store, "A")
+    cluster.enrol(server.url(name, name), role := f"{name}_s1")
+    with closing(ledger.Ledger(server.url(role, name), 30)) as line:
+        assert Shipper(store.db, store.delivery, line, lambda *_, **__: None).go()
+    assert execute("forwarder", "ledger", "--to", server.url(database=name)).code == 0
+    with psycopg.connect(server.url(), autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name}_1 ENCODING 'LATIN1' TEMPLATE template0")
+    with pytest.raises(Unusable, match="LATIN1"):
+        headoffice_schema.lay(server.url(database=f"{name}_1"))
+
+
+def test_a_month_that_got_no_partition_in_time_stays_where_it_is(office: Office, store: Store) -> None:
+    this = f"ledger.entry_{office.one('SELECT now()').astimezone(UTC):%Y_%m}"
+    office.do(f"DROP TABLE {this}")
+    sales(store, "A")
+    assert office.shipper(store).go()
+    assert headoffice_schema.lay(office.owner, months=5) == ([], [])
+    assert office.one("SELECT count(*) FROM ledger.entry_other") == len(local(store.db))
+    assert office.one("SELECT ledger.make_room(6)") == 2
+    sales(store, "B")
+    assert office.shipper(store).go()
+    assert remote(office, "journal") == local(store.db)
+
+
+def test_the_password_comes_from_systemd_whatever_its_files_mode(office: Office, store: Store) -> None:
+    url = office.role("s1")
+    office.do(f"ALTER ROLE {office.name}_s1 PASSWORD 'a word'")
+    rules = office.server.data / "pg_hba.conf"
+    rules.write_text(f"local all {office.name}_s1 scram-sha-256\n{rules.read_text()}")
+    office.do("SELECT pg_reload_conf()")
+    wait_until(lambda: not lets_in(url))
+    credential = office.root / "omneo-ledger-password"
+    around = {"OMNEO_LEDGER": url, "OMNEO_JOURNAL_DB": str(store.db), "CREDENTIALS_DIRECTORY": str(office.root)}
+    for word, code in (("another", 78), ("a word\n", 0)):
+        credential.write_text(word)
+        credential.chmod(0o440)
+        shipped = execute("forwarder", "ship", "--once", **around)
+        assert shipped.code == code, shipped.err
+        assert word.strip() not in shipped.err
+
+
+def lets_in(url: str) -> bool:
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(url).close()
+        return True
+    return False
 
 
 def test_a_role_that_is_no_stores_is_told_so(office: Office, store: Store) -> None:

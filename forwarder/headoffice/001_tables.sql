@@ -168,21 +168,27 @@ CREATE TABLE ledger.finding (
 );
 CREATE UNIQUE INDEX finding_open ON ledger.finding (store, book, what) WHERE closed_at IS NULL;
 
--- Partitions for this month and some more; called again and again by whoever lays the schema, or by a timer.
+-- Partitions for this month and some more; called again and again by whoever lays the schema, or by a timer. A month of which
+-- something has come before its partition was made stays where it is, among the others.
 CREATE FUNCTION ledger.make_room(months integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     first timestamptz;
+    past timestamptz;
     name text;
+    part text;
+    there boolean;
     made integer := 0;
 BEGIN
     FOR ahead IN 0 .. months LOOP
         first := (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => ahead)) AT TIME ZONE 'UTC';
+        past := ((first AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
         FOREACH name IN ARRAY ARRAY['entry', 'body'] LOOP
-            CONTINUE WHEN to_regclass(format('ledger.%I', name || to_char(first AT TIME ZONE 'UTC', '_YYYY_MM'))) IS NOT NULL;
-            EXECUTE format(
-                'CREATE TABLE ledger.%I PARTITION OF ledger.%I FOR VALUES FROM (%L) TO (%L)',
-                name || to_char(first AT TIME ZONE 'UTC', '_YYYY_MM'), name, first,
-                ((first AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC');
+            part := name || to_char(first AT TIME ZONE 'UTC', '_YYYY_MM');
+            EXECUTE format('SELECT EXISTS (SELECT FROM ledger.%I WHERE received >= %L AND received < %L)',
+                name || '_other', first, past) INTO there;
+            CONTINUE WHEN there OR to_regclass(format('ledger.%I', part)) IS NOT NULL;
+            EXECUTE format('CREATE TABLE ledger.%I PARTITION OF ledger.%I FOR VALUES FROM (%L) TO (%L)',
+                part, name, first, past);
             made := made + 1;
         END LOOP;
     END LOOP;

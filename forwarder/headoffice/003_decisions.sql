@@ -120,16 +120,35 @@ BEGIN
         CREATE ROLE omneo_reader NOLOGIN;
     END IF;
 END $$;
--- Nobody makes tables of their own here, passing ones neither. Again each time that the schema is looked after: a database's
--- own rights don't come along when it is copied.
+-- Nobody makes tables of their own here, passing ones neither, nor large objects. Again each time that the schema is looked
+-- after: a database's own rights don't come along when it is copied.
 CREATE FUNCTION ledger.guard() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO omneo_store, omneo_reader', current_database());
+    REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    REVOKE ALL ON FUNCTION pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea)
+        FROM PUBLIC;
 END $$;
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
+
+-- What a store's role may do here besides, because the server lets everybody; nothing, if guard() had the right to stop it.
+CREATE FUNCTION ledger.loose() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT what FROM (VALUES
+        ('make tables', has_database_privilege('omneo_store', current_database(), 'TEMP')
+            OR has_schema_privilege('omneo_store', 'public', 'CREATE')),
+        ('make large objects', has_function_privilege('omneo_store', 'pg_catalog.lo_creat(integer)', 'EXECUTE')
+            OR has_function_privilege('omneo_store', 'pg_catalog.lo_create(oid)', 'EXECUTE')
+            OR has_function_privilege('omneo_store', 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE')),
+        ('read or change tables', EXISTS (
+            SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+              AND has_table_privilege('omneo_store', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER'))),
+        ('call more than ledger.ship', EXISTS (
+            SELECT FROM pg_proc AS p WHERE p.pronamespace = 'ledger'::regnamespace AND p.proname <> 'ship'
+              AND has_function_privilege('omneo_store', p.oid, 'EXECUTE')))) AS found (what, may)
+    WHERE may
+$$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
-ALTER DEFAULT PRIVILEGES IN SCHEMA ledger REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 GRANT USAGE ON SCHEMA ledger TO omneo_store, omneo_reader;
 GRANT EXECUTE ON FUNCTION ledger.ship TO omneo_store;
 GRANT EXECUTE ON FUNCTION ledger.parsed, ledger.number, ledger.moment, ledger.stamp, ledger.link, ledger.n, ledger.root,
