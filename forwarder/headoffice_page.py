@@ -30,14 +30,8 @@ dt { opacity: .7 } dd { margin: 0; font-size: 1.7rem } .bad { color: var(--bad);
 @media (max-width: 70rem) { section { grid-column: 1 / -1 } }
 """
 TITLE = "The chain's ledger"
-ALARMING = {
-    "down",
-    "paused",
-    "silent",
-    "with_findings",
-    "held",
-    "found",
-}  # columns whose every figure but 0 is a matter
+# Columns whose every figure but 0 is a matter.
+ALARMING = {"down", "paused", "silent", "with_findings", "held", "found"}
 
 
 def panels() -> list[dict[str, Any]]:

@@ -7,9 +7,8 @@ from forwarder.ship import Jitter, Shipper, pause
 from journal.log import NotNow, Unusable
 from journal.notify import Pulse
 
-HANG_UP_S = (
-    15.0  # who looks more seldom hangs up meanwhile: ten thousand open lines cost head office more than new ones
-)
+# Who looks more seldom hangs up meanwhile: ten thousand open lines cost head office more than new ones.
+HANG_UP_S = 15.0
 BATCH_S = 90.0  # for one batch, answer and all: then the line is given up and made anew
 
 

@@ -142,8 +142,8 @@ SELECT left(encode(customer, 'hex'), 12) AS customer, what, currency, count(*) A
 FROM ledger.granted AS g JOIN ledger.store AS s ON s.id = g.store
 WHERE customer IS NOT NULL GROUP BY customer, what, currency HAVING count(DISTINCT g.store) > 1;
 
--- Days of the last week, closed or why not. A day of a store is closed when it is over, all of it is here, nothing of it
--- waits and no flag of it is open.
+-- Days of the last week, closed or why not. A store's day is closed when it is over and all of it is here, when nothing waits
+-- and no flag is open that came before its end.
 CREATE VIEW ledger.days AS
 WITH days AS (
     SELECT s.id AS store, s.name, s.region, d.day, (d.day + 1)::timestamp AT TIME ZONE s.timezone AS ends
