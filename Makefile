@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell git ls-files journal forwarder schemas) pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice fleet fleet-kills fleet-rate campaign campaign-slice tamper torture \
+.PHONY: demo test lint units deb boot boot-slice oldest machine breakdown bench bench-slice fleet fleet-kills fleet-rate postgresql campaign campaign-slice tamper torture \
 	torture-slice lock clean
 
 demo: $(VENV)/installed
@@ -71,13 +71,20 @@ breakdown: $(VENV)/installed
 
 # A chain: 200 stores, one PostgreSQL (Debian's, from its package), one sandbox, outages, a rush, three stores with something
 # wrong; some minutes, and a table. STORES=10 is the small one, SEED=n repeats a run.
-fleet: $(VENV)/installed
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends postgresql
+fleet: $(VENV)/installed postgresql
 	$(BIN)/python -m tests.fleet --stores $(or $(STORES),200) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # PostgreSQL, the shipper or the connection killed at 1,000 random points (ARGS="--points 100").
-fleet-kills: $(VENV)/installed
+fleet-kills: $(VENV)/installed postgresql
 	$(BIN)/python -m tests.fleet.kills $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# How fast the ledger takes entries, and with ARGS="--stores 0 --rows 100000000" how soon it answers when it is full, which needs
+# some 40 GB of disk. ARGS=--keep, here and above, puts the figures into docs/scale.md.
+fleet-rate: $(VENV)/installed postgresql
+	$(BIN)/python -m tests.fleet.rate $(ARGS)
+
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends postgresql
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

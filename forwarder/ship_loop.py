@@ -16,13 +16,13 @@ def run_until(shipper: Shipper, stop: threading.Event, pulse: Pulse, every_s: fl
     """
     Ship until stopped. A role that isn't let in is tried again like a line that is down: once it is enrolled, or its
     password is right, everything goes on by itself.
+    """
 
     def goes_on() -> bool:
         pulse.beat()
         return not stop.is_set()
 
     shipper.goes_on = goes_on
-    """
     pulse.ready(2 * BATCH_S)
     shipper.say("ready", head=shipper.heads()[0].seq)
     failures, told = 0, ""

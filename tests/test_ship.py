@@ -125,11 +125,11 @@ def remote(office: Office, book: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in office.rows(query, book)]
 
 
-# -- what comes, and what is made of it -------------------------------------------------------------------------------
-
 def derived(office: Office, table: str) -> list[str]:
     return [row["said"] for row in office.rows(f"SELECT t::text AS said FROM ledger.{table} AS t ORDER BY 1")]
 
+
+# -- what comes, and what is made of it -------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -163,12 +163,12 @@ def test_a_busy_day_is_there_as_it_is_here(office: Office, omneo: Omneo, token: 
     assert office.found() == set()
     for book in ("journal", "delivery"):
         assert office.rows("SELECT ledger.recheck(%s, %s)", f"{office.name}_s1", book) == []
-    office.do("UPDATE ledger.entry SET facts = facts || ' ' WHERE chain = 1 AND seq = 9")
-    office.do("DELETE FROM ledger.entry WHERE chain = 1 AND seq = 15")
     beside = {name: derived(office, name) for name in ("waiting", "flag", "resolution", "day")}
     assert all(beside.values())
     office.do("SELECT ledger.recount(1)")  # in pieces of another size, all at one moment
     assert beside == {name: derived(office, name) for name in beside}
+    office.do("UPDATE ledger.entry SET facts = facts || ' ' WHERE chain = 1 AND seq = 9")
+    office.do("DELETE FROM ledger.entry WHERE chain = 1 AND seq = 15")
     assert [*office.rows("SELECT ledger.recheck(%s, 'journal') AS seq", f"{office.name}_s1")] == [
         {"seq": 9},
         {"seq": 16},
@@ -315,6 +315,24 @@ def test_bodies_come_when_they_are_asked_for_and_go_when_they_go_in_the_store(of
     assert office.found() == set()
 
 
+def test_a_redaction_spares_what_the_store_has_forgotten(office: Office, store: Store) -> None:
+    sales(store, "A")
+    backup.backup(store.db, store.delivery, old := store.root / "old")
+    sales(store, "B", "C")
+    assert office.shipper(store, bodies=True).go()
+    restore.restore(old, store.db, store.delivery, "Ann", "the disk died", anyway=True)
+    sales(store, "D")  # has the number that C had
+    assert not office.shipper(store, bodies=True).go()
+    office.do("SELECT ledger.accept_fork(%s, 'journal', 2, 'Bea', 'disk replaced')", f"{office.name}_s1")
+    assert office.shipper(store, bodies=True).go()
+    bodies = "SELECT chain, seq FROM ledger.body ORDER BY chain, seq"
+    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4), (2, 4)]
+    write(store, log.Entry("delivered", 4, "D", {"omneo_id": 1}), book="delivery")
+    redact.redact(store.db, store.delivery, [4], "Ann", "she asked")
+    assert office.shipper(store).go()
+    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4)]
+
+
 def test_one_customer_in_two_shops_is_seen_and_not_known(office: Office, tmp_path: Path) -> None:
     stores = []
     for name in ("north", "south"):
@@ -353,24 +371,6 @@ def test_checkpoints_are_computed_again_there(office: Office, store: Store) -> N
     assert office.rows("SELECT count(*) AS n, bool_and(stands) AS stand FROM ledger.checkpoint") == [
         {"n": 9, "stand": True}
     ]
-def test_a_redaction_spares_what_the_store_has_forgotten(office: Office, store: Store) -> None:
-    sales(store, "A")
-    backup.backup(store.db, store.delivery, old := store.root / "old")
-    sales(store, "B", "C")
-    assert office.shipper(store, bodies=True).go()
-    restore.restore(old, store.db, store.delivery, "Ann", "the disk died", anyway=True)
-    sales(store, "D")  # has the number that C had
-    assert not office.shipper(store, bodies=True).go()
-    office.do("SELECT ledger.accept_fork(%s, 'journal', 2, 'Bea', 'disk replaced')", f"{office.name}_s1")
-    assert office.shipper(store, bodies=True).go()
-    bodies = "SELECT chain, seq FROM ledger.body ORDER BY chain, seq"
-    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4), (2, 4)]
-    write(store, log.Entry("delivered", 4, "D", {"omneo_id": 1}), book="delivery")
-    redact.redact(store.db, store.delivery, [4], "Ann", "she asked")
-    assert office.shipper(store).go()
-    assert [tuple(row.values()) for row in office.rows(bodies)] == [(1, 2), (1, 3), (1, 4)]
-
-
     last = office.rows("SELECT * FROM ledger.checkpoint ORDER BY seq DESC LIMIT 1")[0]
     assert office.one("SELECT ledger.root(chain, %s) FROM ledger.current", last["size"]) == last["root"]
     head = office.rows("SELECT seq, checkpoint, since_checkpoint, stands FROM ledger.heads WHERE book = 'journal'")[0]
@@ -430,43 +430,6 @@ def test_a_store_restored_from_a_backup_is_found_and_goes_on_once_head_office_sa
     assert office.found() == set()
 
 
-def test_an_old_file_put_back_is_found_before_and_after_it_has_grown(office: Office, store: Store) -> None:
-    sales(store, "A")
-    old = store.db.read_bytes()
-    sales(store, "B", "C", "D")
-    assert office.shipper(store).go()
-    store.db.write_bytes(old)
-    assert not office.shipper(store).go()
-    assert office.found() == {("journal", "shorter", 2)}
-    sales(store, *(f"E-{number}" for number in range(9)))
-    assert not office.shipper(store).go()
-    assert office.found() == {("journal", "shorter", 2), ("journal", "fork", 3)}
-    assert remote(office, "journal")[-1][4] == "D"
-
-
-def test_a_rewritten_journal_is_found_at_the_entry_where_it_begins(office: Office, store: Store) -> None:
-    sales(store, *(f"S-{number}" for number in range(20)))
-    assert office.shipper(store).go()
-    tamper(store.db, """UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 7""", anew=True)
-    assert not office.shipper(store).go()
-    assert office.found() == {("journal", "fork", 7)}
-    sales(store, "more")
-    assert not office.shipper(store).go()
-    assert len(remote(office, "journal")) == 21
-
-
-def test_an_entry_altered_long_after_it_was_shipped_is_found_by_the_walk(office: Office, store: Store) -> None:
-    sales(store, *(f"S-{number}" for number in range(20)))
-    assert office.shipper(store).go()
-    tamper(store.db, """UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 7""")
-    shipper = office.shipper(store)
-    assert not shipper.go()
-    assert shipper.altered == {"journal": 7}
-    assert office.found() == {("journal", "fork", 7)}
-
-
-def test_the_walk_comes_by_again_however_fast_the_book_grows(office: Office, store: Store) -> None:
-    sales(store, "A", "B", "C")
 def test_after_a_fork_head_office_counts_what_the_store_counts(office: Office, store: Store) -> None:
     sales(store, "A", "B")
     write(store, log.Entry("flag", 2, "A", {"flag": "totals_mismatch"}))
@@ -528,6 +491,46 @@ def test_a_long_shipment_ends_when_it_is_asked_to_and_goes_on_there(office: Offi
     assert remote(office, "journal") == local(store.db)
 
 
+def test_an_old_file_put_back_is_found_before_and_after_it_has_grown(office: Office, store: Store) -> None:
+    sales(store, "A")
+    old = store.db.read_bytes()
+    sales(store, "B", "C", "D")
+    assert office.shipper(store).go()
+    store.db.write_bytes(old)
+    assert not office.shipper(store).go()
+    assert office.found() == {("journal", "shorter", 2)}
+    sales(store, *(f"E-{number}" for number in range(9)))
+    assert not office.shipper(store).go()
+    assert office.found() == {("journal", "shorter", 2), ("journal", "fork", 3)}
+    assert remote(office, "journal")[-1][4] == "D"
+
+
+def test_a_rewritten_journal_is_found_at_the_entry_where_it_begins(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(20)))
+    assert office.shipper(store).go()
+    tamper(store.db, """UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 7""", anew=True)
+    assert not office.shipper(store).go()
+    assert office.found() == {("journal", "fork", 7)}
+    sales(store, "more")
+    assert not office.shipper(store).go()
+    assert len(remote(office, "journal")) == 21
+
+
+def test_an_entry_altered_long_after_it_was_shipped_is_found_by_the_walk(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(20)))
+    assert office.shipper(store).go()
+    tamper(store.db, """UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 7""")
+    shipper = office.shipper(store)
+    assert not shipper.go()
+    assert shipper.altered == {"journal": 7}
+    assert office.found() == {("journal", "fork", 7)}
+    tamper(store.db, "UPDATE log SET facts = replace(facts, '9.95', '19.95') WHERE seq = 7")
+    shipper._alive_at = -1e9  # a minute later
+    assert shipper.go()
+
+
+def test_the_walk_comes_by_again_however_fast_the_book_grows(office: Office, store: Store) -> None:
+    sales(store, "A", "B", "C")
     shipper = office.shipper(store)
     assert shipper.go()
     for number in range(3):
@@ -561,9 +564,6 @@ def test_an_entry_altered_before_it_was_shipped_is_refused(
     assert remote(office, "journal") == []
 
 
-    tamper(store.db, "UPDATE log SET facts = replace(facts, '9.95', '19.95') WHERE seq = 7")
-    shipper._alive_at = -1e9  # a minute later
-    assert shipper.go()
 @pytest.mark.parametrize(
     ("deed", "found"),
     [

@@ -282,6 +282,7 @@ END $$;
 CREATE FUNCTION ledger.take(line ledger.chain, shop ledger.store) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     verdict text := ledger.linked(line);
+    documents bigint;
 BEGIN
     IF verdict <> 'ok' THEN
         RETURN verdict;
@@ -299,7 +300,6 @@ BEGIN
            convert_from(external_id, 'UTF8'), convert_from(facts, 'UTF8'), body_hash, digest
     FROM pg_temp.mail ORDER BY seq;
     IF EXISTS (SELECT FROM pg_temp.mail
-    documents bigint;
                WHERE ledger.stamp(convert_from(at, 'UTF8')::timestamptz) IS DISTINCT FROM convert_from(at, 'UTF8')) THEN
         RAISE EXCEPTION 'not the form of a moment' USING ERRCODE = 'invalid_datetime_format';
     END IF;

@@ -5,7 +5,8 @@ A region comes back after an outage, and all of its stores want to ship at once:
 
 Each store has what it sold meanwhile, and waits as forwarder/ship.py makes it wait; for comparison, without jitter or
 without growing pauses. The server has so many cores and so many connections; who finds none free is turned away, which
-costs it half a connection. What one connection and one entry cost is measured by tests/fleet/rate.py.
+costs it half a connection. What one connection and one entry cost is measured by tests/fleet/rate.py; scale.py runs
+this with those figures, while the defaults here are only of their order.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from forwarder.ship import pause
 
-DOCUMENTS, DAY_H, PER_DOCUMENT = 500, 12, 2.2  # a store's day; entries of both books for each document
+DOCUMENTS, DAY_H = 500, 12  # a store's day
 CONNECT_S = 10.0  # so long an attempt takes that meets a line that is down
 
 Policy = Callable[[int, random.Random], float]
@@ -44,8 +45,7 @@ class Told:
 def returns(policy: Policy, given: argparse.Namespace) -> Told:
     """The line is there again at 0. Each store is somewhere in the pause after its last failure."""
     dice, told = random.Random(given.seed), Told()
-    entries = DOCUMENTS * PER_DOCUMENT * given.hours / DAY_H
-    work_s = given.connect_ms / 1000 + entries * given.entry_us / 1e6
+    work = work_s(given.connect_ms, given.entry_us, given.per_document, given.hours)
     events: list[tuple[float, int, int]] = []
     for store in range(given.stores):
         clock, failures = -given.hours * 3600, 0
@@ -70,12 +70,17 @@ def returns(policy: Policy, given: argparse.Namespace) -> Told:
             told.turned_away += 1
             heapq.heappush(events, (now + policy(failures + 1, dice), failures + 1, store))
             continue
-        over = max(core, now) + work_s
+        over = max(core, now) + work
         heapq.heappush(free, over)
         heapq.heappush(inside, over)
         done.append(over)
     told.drained_s, told.half_s, told.busiest = max(done), sorted(done)[len(done) // 2], max(seconds.values())
     return told
+
+
+def work_s(connect_ms: float, entry_us: float, per_document: float, hours: float) -> float:
+    """What one store's return costs the server: a connection, and all that it sold meanwhile."""
+    return connect_ms / 1000 + DOCUMENTS * per_document * hours / DAY_H * entry_us / 1e6
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--connections", type=int, default=500)
     made.add_argument("--connect-ms", type=float, default=12)
     made.add_argument("--entry-us", type=float, default=45)
+    made.add_argument("--per-document", type=float, default=2.2, help="entries of both books")
     made.add_argument("--silent", action="store_true", help="the line swallowed packets, instead of refusing")
     made.add_argument("--seed", type=int, default=1)
     return made
@@ -93,8 +99,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
-    work_s = given.connect_ms / 1000 + DOCUMENTS * PER_DOCUMENT * given.hours / DAY_H * given.entry_us / 1e6
-    whole_s = given.stores * work_s / given.cores
+    work = work_s(given.connect_ms, given.entry_us, given.per_document, given.hours)
+    whole_s = given.stores * work / given.cores
     print(f"{given.stores:,} stores after {given.hours:g} h; the work alone: {whole_s:.0f} s on {given.cores} cores")
     for name, policy in POLICIES.items():
         told = returns(policy, given)

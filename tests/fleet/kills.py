@@ -1,7 +1,7 @@
 """
 The way to head office, killed: PostgreSQL, the shipper or the connection, at random points, again and again.
 
-    python -m tests.fleet.kills [--points 1000] [--seed N]
+    python -m tests.fleet.kills [--points 1000] [--seed N] [--keep]
 
 A journal and a delivery book grow; at each point something is shipped, and in the middle of it one of the three dies.
 The connection is cut after a random number of bytes, in either direction, so also between a commit and the word of it.
@@ -32,6 +32,7 @@ import cluster
 from forwarder.ledger import Ledger, check_url
 from forwarder.ship import Shipper
 from journal import log
+from tests.fleet import scale
 from tests.fleet.relay import Relay
 
 WAYS = ("connection", "shipper", "server")
@@ -195,10 +196,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--keep", action="store_true", help="the figures, for docs/scale.md")
     given = parser.parse_args()
     print(f"seed {given.seed}")
     died = campaign(given.points, given.seed)
     print(f"{given.points} points, nothing lost, nothing doubled: {dict(died)}")
+    if given.keep:
+        scale.keep("kills", {"points": given.points, "seed": given.seed, "died": dict(died)})
     return 0
 
 
