@@ -381,6 +381,29 @@ def test_checkpoints_are_computed_again_there(office: Office, store: Store) -> N
     assert office.found() == {("journal", "checkpoint", last["seq"] + 1)}
 
 
+def test_a_checkpoint_stands_on_under_a_fork(office: Office, store: Store) -> None:
+    sales(store, "A")
+    with closing(log.open_book(store.db, "journal", write=True)) as db:
+        checkpoint.make(db, None, None)
+    backup.backup(store.db, store.delivery, old := store.root / "old")
+    sales(store, "B")
+    assert office.shipper(store).go()
+    restore.restore(old, store.db, store.delivery, "Ann", "the disk died", anyway=True)
+    sales(store, "C")
+    assert not office.shipper(store).go()
+    office.do("SELECT ledger.accept_fork(%s, 'journal', 3, 'Bea', 'disk replaced')", f"{office.name}_s1")
+    assert office.shipper(store).go()
+    heads = "SELECT checkpoint, since_checkpoint, stands FROM ledger.heads WHERE book = 'journal'"
+    assert [tuple(row.values()) for row in office.rows(heads)] == [(2, 3, True)]
+    with closing(log.open_book(store.db, "journal", write=True)) as db:
+        checkpoint.make(db, None, None)
+    assert office.shipper(store).go()
+    assert [tuple(row.values()) for row in office.rows(heads)] == [(5, 1, True)]
+    assert office.one("SELECT ledger.root(chain, 5) FROM ledger.current WHERE book = 'journal'") == office.one(
+        "SELECT root FROM ledger.checkpoint WHERE size = 5"
+    )
+
+
 def test_a_day_is_closed_when_it_is_all_here_and_nothing_of_it_is_open(office: Office, store: Store) -> None:
     shipper = office.shipper(store)
     office.do("UPDATE ledger.store SET enrolled_at = now() - interval '3 days'")
@@ -807,6 +830,7 @@ def test_the_commands(office: Office, store: Store) -> None:
     assert (refused.code, "refuses the journal: fork" in refused.err) == (1, True)
     gone = {**around, "OMNEO_LEDGER": "postgresql://s1@/x?host=/nowhere"}
     assert execute("forwarder", "ship", "--once", **gone).code == 75
+    assert execute("forwarder", "ship", "--once", "--every", 300, **around).code == 2
     secret = execute("forwarder", "ship", "--once", "--to", "postgresql://a:b@/x", OMNEO_JOURNAL_DB=str(store.db))
     assert secret.code == 78
     laid = execute("forwarder", "ledger", "--to", office.owner)

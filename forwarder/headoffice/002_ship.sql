@@ -113,12 +113,16 @@ BEGIN
     RETURN coalesce(root, sha256(''));
 END $$;
 
+-- The last checkpoint of a chain that stands and is over no more than so many entries; before a fork it is the parent's.
+CREATE FUNCTION ledger.checkpoint_under(of_chain integer, of_size bigint) RETURNS ledger.checkpoint LANGUAGE sql STABLE AS $$
+    SELECT k FROM ledger.part AS p JOIN ledger.checkpoint AS k ON k.chain = p.part AND k.seq <= p.upto
+    WHERE p.chain = of_chain AND k.stands AND k.size <= of_size ORDER BY k.size DESC LIMIT 1
+$$;
+
 -- The root over the first entries of a chain, to hold a checkpoint against that was taken away.
 CREATE FUNCTION ledger.root(of_chain integer, of_size bigint) RETURNS bytea LANGUAGE sql STABLE AS $$
-    SELECT ledger.root_of(ledger.grown(of_chain, coalesce(c.size, 0), coalesce(c.range, '{}'), of_size))
-    FROM (SELECT 1) AS always LEFT JOIN LATERAL (
-        SELECT size, range FROM ledger.checkpoint WHERE chain = of_chain AND stands AND size <= of_size
-        ORDER BY size DESC LIMIT 1) AS c ON true
+    SELECT ledger.root_of(ledger.grown(of_chain, coalesce(k.size, 0), coalesce(k.range, '{}'), of_size))
+    FROM ledger.checkpoint_under(of_chain, of_size) AS k
 $$;
 
 -- Is what the store says of its book what is known of it here?
@@ -261,7 +265,7 @@ BEGIN
       AND p.chain = line.id AND p.part = b.chain AND p.upto >= b.seq;
     FOR said IN SELECT * FROM pg_temp.mail WHERE kind = 'checkpoint' AND about IS NULL ORDER BY seq LOOP
         facts := ledger.parsed(convert_from(said.facts, 'UTF8'));
-        SELECT * INTO last FROM ledger.checkpoint WHERE chain = line.id AND stands ORDER BY seq DESC LIMIT 1;
+        last := ledger.checkpoint_under(line.id, said.seq - 1);
         range := ledger.grown(line.id, coalesce(last.size, 0), coalesce(last.range, '{}'), said.seq - 1);
         claimed := ARRAY(SELECT decode(hash, 'hex') FROM jsonb_array_elements_text(
             CASE jsonb_typeof(facts -> 'range') WHEN 'array' THEN facts -> 'range' ELSE '[]' END)

@@ -152,4 +152,4 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
 GRANT USAGE ON SCHEMA ledger TO omneo_store, omneo_reader;
 GRANT EXECUTE ON FUNCTION ledger.ship TO omneo_store;
 GRANT EXECUTE ON FUNCTION ledger.parsed, ledger.number, ledger.moment, ledger.stamp, ledger.link, ledger.n, ledger.root,
-    ledger.root_of, ledger.grown, ledger.digest_at TO omneo_reader;
+    ledger.root_of, ledger.grown, ledger.checkpoint_under, ledger.digest_at TO omneo_reader;

@@ -180,7 +180,10 @@ CREATE VIEW ledger.heads AS
 SELECT c.store, c.name, c.region, c.book, c.seq, encode(c.digest, 'hex') AS digest, k.size AS checkpoint, k.at AS checkpoint_at,
        c.seq - k.size AS since_checkpoint, k.signed, k.stands
 FROM ledger.current AS c
-LEFT JOIN LATERAL (SELECT * FROM ledger.checkpoint WHERE chain = c.chain ORDER BY seq DESC LIMIT 1) AS k ON true;
+LEFT JOIN LATERAL (
+    SELECT made.* FROM ledger.part AS p CROSS JOIN LATERAL (
+        SELECT * FROM ledger.checkpoint WHERE chain = p.part AND seq <= p.upto ORDER BY seq DESC LIMIT 1) AS made
+    WHERE p.chain = c.chain ORDER BY made.seq DESC LIMIT 1) AS k ON true;
 
 CREATE VIEW ledger.findings AS
 SELECT f.id, s.name, s.region, f.book, f.what, f.seq, f.detail, f.first_at, f.last_at, f.times, f.closed_at, f.closed_by, f.note
