@@ -39,7 +39,7 @@ TO = option(
 @click.option(
     "--every",
     envvar="OMNEO_LEDGER_EVERY",
-    type=Finite(min=0.1),
+    type=Finite(min=0.1, max=240),  # a store is silent after 300
     default=5,
     show_default=True,
     help="Seconds between two looks into the books.",

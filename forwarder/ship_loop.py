@@ -7,7 +7,7 @@ from forwarder.ship import Jitter, Shipper, pause
 from journal.log import NotNow, Unusable
 from journal.notify import Pulse
 
-# Who looks more seldom hangs up meanwhile: ten thousand open lines cost head office more than new ones.
+# Who looks no oftener hangs up meanwhile: ten thousand open lines cost head office more than new ones.
 HANG_UP_S = 15.0
 BATCH_S = 90.0  # for one batch, answer and all: then the line is given up and made anew
 
@@ -40,7 +40,7 @@ def run_until(shipper: Shipper, stop: threading.Event, pulse: Pulse, every_s: fl
         if failures:
             shipper.say("ledger_up", shipped=shipper.shipped)
         failures, told = 0, ""
-        if every_s > HANG_UP_S:
+        if every_s >= HANG_UP_S:
             shipper.ledger.close()
         pulse.rest(stop, max(0.05, every_s - (time.monotonic() - began)))
     pulse.stopping()
