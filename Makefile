@@ -84,7 +84,7 @@ fleet-rate: $(VENV)/installed postgresql
 	$(BIN)/python -m tests.fleet.rate $(ARGS)
 
 postgresql:
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends postgresql
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || apt-get install -y -qq --no-install-recommends postgresql pgbouncer
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -146,6 +146,36 @@ def running(place: Path | None = None, **settings: Any) -> Iterator[Cluster]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+def pooler() -> str | None:
+    """PgBouncer's program; None if it is not here."""
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@contextmanager
+def pooled(server: Cluster, roles: list[str], connections: int) -> Iterator[str]:
+    """A pooler in front of a server while the block runs, with so many connections for all of them; its directory."""
+    with tempfile.TemporaryDirectory(dir=server.root) as place:
+        front = Path(place)
+        asked = {"unix_socket_dir": front, "listen_addr": "", "auth_type": "trust", "auth_file": front / "users"}
+        asked |= {"pool_mode": "transaction", "default_pool_size": 1, "max_db_connections": connections}
+        settings = "\n".join(f"{name} = {value}" for name, value in asked.items())
+        (front / "users").write_text("".join(f'"{role}" ""\n' for role in roles))
+        (front / "ini").write_text(f"[databases]\n* = host={server.root}\n[pgbouncer]\n{settings}\n")
+        for path in (front, *front.iterdir()) if os.geteuid() == 0 else ():
+            shutil.chown(path, USER, USER)
+        command = server._command(pooler(), front / "ini")
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                give_up = time.monotonic() + 60
+                while not (front / ".s.PGSQL.6432").exists():
+                    assert process.poll() is None
+                    assert time.monotonic() < give_up
+                    time.sleep(0.02)
+                yield f"{front}&port=6432"
+            finally:
+                process.terminate()
+
+
 def enrol(owner: str, role: str, name: str | None = None, region: str = "east", timezone: str = "UTC") -> None:
     """A store may speak from now on."""
     with psycopg.connect(owner) as db:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import cluster
 import psycopg
@@ -802,6 +803,35 @@ def test_it_goes_on_by_itself_after_an_outage(store: Store, tmp_path: Path) -> N
             line.close()
         assert remote(office, "journal") == local(store.db)
         assert list(dict.fromkeys(office.events())) == ["ready", "ledger_down", "ledger_up", "stopped"]
+
+
+@pytest.mark.skipif(cluster.pooler() is None, reason="PgBouncer is not here")
+def test_stores_that_share_one_connection_of_a_pooler_take_turns(office: Office, tmp_path: Path) -> None:
+    names = ("north", "south", "west")
+    roles = [urlsplit(office.role(name)).username or "" for name in names]
+    with cluster.pooled(office.server, roles, 1) as front:
+        shippers = []
+        for name, role in zip(names, roles, strict=True):
+            (tmp_path / name).mkdir()
+            line = ledger.Ledger(ledger.check_url(f"postgresql://{role}@/{office.name}?host={front}"), 30)
+            store = Store(tmp_path / name)
+            shippers.append((store, Shipper(store.db, store.delivery, line, lambda *_, **__: None, batch=2)))
+            office.lines.append(line)
+        for turn in range(3):
+            for store, shipper in shippers:
+                sales(store, *(f"S-{store.root.name}-{turn}-{each}" for each in range(5)))
+                wait_until(lambda shipper=shipper: went(shipper))
+        for line in office.lines:
+            line.close()
+    for name, (store, _) in zip(names, shippers, strict=True):
+        there = office.rows("SELECT seq, digest FROM ledger.log WHERE name = %s ORDER BY seq", name)
+        assert [(row["seq"], row["digest"]) for row in there] == [(row[0], row[7]) for row in local(store.db)]
+
+
+def went(shipper: Shipper) -> bool:
+    with suppress(NotNow):
+        return shipper.go()
+    return False
 
 
 def test_a_server_that_says_nothing_is_hung_up_on(office: Office, store: Store) -> None:
