@@ -189,7 +189,8 @@ class Fleet:
 
     def _figures(self, told: list[dict[str, Any]]) -> dict[str, Any]:
         deeds = {each["name"]: each["deed_at"] for each in told if each["deed_at"]}
-        found = {row["name"]: round(row["first_at"].timestamp() - deeds[row["name"]], 1) for row in self.glance}
+        first = {row["name"]: row["first_at"].timestamp() for row in reversed(self.glance)}
+        found = {name: round(at - deeds.get(name, at), 1) for name, at in first.items()}
         asked = self._rows(
             """SELECT max(n) AS most, sum(n) AS entries,
                       (SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
