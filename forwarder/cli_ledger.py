@@ -134,7 +134,7 @@ def ledger(to: str, page: Path | None) -> None:
     tell("\n".join(f"{name} was run" for name in laid.ran) or "The schema is up to date.")
     if laid.loose:
         able = " and ".join(laid.loose)
-        fail(f"A store's role can {able} in this database, as every role can: run this once as a superuser.", 1)
+        fail(f"A store's role can {able} here. Run this once as a superuser, and revoke what else was granted.", 1)
 
 
 COMMANDS = (ship, ledger)

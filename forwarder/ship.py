@@ -126,7 +126,8 @@ class Shipper:
         seq, at, kind, about, external_id, facts, *hashes = row
         salt = body = customer = what = None
         if book == "journal" and (self.bodies or (self.key and kind == b"redemption")):
-            salt, body = db.execute("SELECT salt, bytes FROM body WHERE seq = ?", (seq,)).fetchone() or (None, None)
+            kept = db.execute("SELECT salt, bytes FROM body WHERE seq = ?", (seq,)).fetchone()
+            salt, body = map(_raw, kept or (None, None))
         if self.key and kind == b"redemption" and body is not None:
             customer, what = hashed(self.key, body), reward(body)
         said = (seq, _raw(at), _raw(kind), about if isinstance(about, int) else None, _raw(external_id), _raw(facts))

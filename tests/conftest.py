@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from office import office, postgres
 from redeeming import counter
 from standin import listen, omneo, open_place, sandbox, store, token
 from tills import Shop
@@ -19,8 +20,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 __all__ = [
     "counter",
     "listen",
+    "office",
     "omneo",
     "open_place",
+    "postgres",
     "sandbox",
     "shop",
     "store",

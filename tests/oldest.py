@@ -36,6 +36,7 @@ NO_BOOK_IN_THEM = (
 NOTHING_NEW_IN_THEM = (
     "breakdowns",
     "disk_model",
+    "fleet",
     "model",
     "redemption_model",
     "redemption_findings",

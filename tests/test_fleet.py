@@ -1,4 +1,4 @@
-"""The way to head office, killed at some points; `make fleet` and `make fleet-kills` are the long runs."""
+"""The way to head office, killed at some points; what a chain needs. The long runs: `make fleet`."""
 
 import cluster
 import psycopg
@@ -6,12 +6,13 @@ import pytest
 
 from tests.fleet import herd, kills, scale
 
-pytestmark = pytest.mark.skipif(cluster.binaries() is None, reason="PostgreSQL's server is not here")
+needs_postgres = pytest.mark.skipif(cluster.binaries() is None, reason="PostgreSQL's server is not here")
 TWICE = """INSERT INTO ledger.entry
            SELECT chain, seq, received + interval '1 s', at, about, kind, external_id, facts, body_hash, digest
            FROM ledger.entry LIMIT 1"""
 
 
+@needs_postgres
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork, where threads are
 def test_kills_lose_nothing_and_double_nothing() -> None:
@@ -19,6 +20,7 @@ def test_kills_lose_nothing_and_double_nothing() -> None:
     assert died["connection"] + died["shipper"] + died["server"] == 12
 
 
+@needs_postgres
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "words"),
