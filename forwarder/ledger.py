@@ -9,6 +9,7 @@ batch, in that batch's transaction.
 import logging
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -73,8 +74,9 @@ def check_url(url: str) -> str:
     away = "service" not in given and not all(map(_here, _hosts(given)))
     if away and given.setdefault("sslmode", "verify-full") not in SAFE:
         raise Unusable(f"sslmode={given['sslmode']} lets others read along or answer for the ledger: use verify-full.")
-    if away and "sslrootcert" not in given:
+    if "sslrootcert" not in given and given.get("sslmode") in SAFE:
         given["sslrootcert"] = "system"
+        _trust_what_the_machine_trusts()
     return conninfo.make_conninfo("", **given)
 
 
@@ -82,6 +84,14 @@ def _hosts(given: Mapping[str, Any]) -> list[str]:
     """Where the library will go: what is not in the address it takes from the environment."""
     named = (given.get("host") or os.environ.get("PGHOST"), given.get("hostaddr") or os.environ.get("PGHOSTADDR"))
     return [host for hosts in named if hosts for host in str(hosts).split(",")]
+
+
+def _trust_what_the_machine_trusts() -> None:
+    """The library brings a TLS of its own, which doesn't know where this machine keeps its roots; Python does."""
+    paths = ssl.get_default_verify_paths()
+    for name, path in ((paths.openssl_cafile_env, paths.cafile), (paths.openssl_capath_env, paths.capath)):
+        if path is not None:
+            os.environ.setdefault(name, path)
 
 
 def _here(host: str) -> bool:
@@ -186,6 +196,9 @@ def _sorted(error: psycopg.Error) -> Exception:
     if code[:2] in {"28", "42", "3F", "3D"}:  # who we are, what there is
         return Unusable(f"The ledger doesn't take this role for a store's ({code}): enrol it there, or lay its schema.")
     said = str(error).strip().splitlines()
+    if not code and "certificate" in str(error):
+        words = "check the host in --to, sslrootcert, and this machine's clock; it is tried again"
+        return NotNow(f"The ledger's certificate isn't one to trust: {words}.")
     if not code and any(words in line for words in OURS for line in said if "FATAL" in line):
         return Unusable("The ledger doesn't let us in: check the role in --to, its password, and the database's name.")
     return NotNow(f"The ledger can't be reached now ({code or type(error).__name__}); it is tried again.")

@@ -83,6 +83,18 @@ class Cluster:
             time.sleep(0.005)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def certify(self, pem: Path) -> None:
+        """It shows this certificate from the next connection or so on."""
+        own = self.root / pem.name
+        own.write_bytes(pem.read_bytes())
+        own.chmod(0o600)
+        if os.geteuid() == 0:
+            shutil.chown(own, USER, USER)
+        with psycopg.connect(self.url(), autocommit=True) as db:
+            for name, value in (("ssl_cert_file", own), ("ssl_key_file", own), ("ssl", "on")):
+                db.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            db.execute("SELECT pg_reload_conf()")
+
     def cpu_s(self) -> float:
         """Processor time that the server has used so far, with its children's: no matter who else is at work here."""
         head, ticks = self._head(), 0
@@ -109,7 +121,7 @@ class Cluster:
         return [*map(int, subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split())]
 
     def url(self, role: str = "owner", database: str = "postgres") -> str:
-        return f"postgresql://{role}@/{database}?host={self.root}"
+        return f"postgresql://{role}@/{database}?host={self.root}&port={self.settings.get('port', 5432)}"
 
     def ledger(self, name: str, template: str | None = None) -> str:
         """A new database with the schema; the owner's address of it."""

@@ -149,7 +149,7 @@ LIBRARIES = {
     "asyncio": "forwarder.sandbox",
     "http": "forwarder.sandbox",
     "socket": "forwarder.doctor forwarder.ledger forwarder.sandbox forwarder.wire journal.browse journal.notify",
-    "ssl": "forwarder.wire",
+    "ssl": "forwarder.ledger forwarder.wire",
     **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
     "subprocess": "forwarder.demo_stage",

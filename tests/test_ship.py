@@ -1,5 +1,7 @@
 """The way to head office: what a store's role may do there, lines that fail, and the commands."""
 
+import os
+import socket
 import threading
 import uuid
 from contextlib import closing, suppress
@@ -10,6 +12,7 @@ from urllib.parse import urlsplit
 import cluster
 import psycopg
 import pytest
+from faults import certs
 from office import Office, local, remote, sales, tamper
 from standin import Store, execute
 from tills import wait_until
@@ -166,6 +169,36 @@ def test_a_line_that_stays_on_the_machine_needs_no_certificate(monkeypatch: pyte
         assert "sslmode" not in ledger.check_url(f"postgresql://s1@{where}")
     monkeypatch.setenv("PGHOST", "db.example")
     assert "sslmode=verify-full" in ledger.check_url("postgresql://s1@/ledger")
+
+
+def test_the_machines_own_roots_are_named_to_a_library_that_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (named := ("SSL_CERT_FILE", "SSL_CERT_DIR")):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    ledger.check_url("postgresql://s1@db.example/ledger")
+    assert any(Path(os.environ[name]).exists() for name in named if name in os.environ)
+
+
+def test_a_server_has_to_show_a_certificate_that_the_machine_trusts(store: Store, tmp_path: Path) -> None:
+    certs.contexts(tmp_path, "ours")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with cluster.running(listen_addresses="127.0.0.1", port=port) as server:
+        server.ledger("template")
+        office = Office(server, tmp_path)
+        role = urlsplit(office.role("s1")).username
+        address = f"postgresql://{role}@127.0.0.1:{port}/{office.name}?sslmode=verify-full"
+        around = {"OMNEO_LEDGER": address, "OMNEO_JOURNAL_DB": str(store.db), "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        for kind in ("stranger", "wrong_host", "expired"):
+            server.certify(tmp_path / f"{kind}.pem")
+            wait_until(lambda: "certificate" in execute("forwarder", "ship", "--once", **around).err)
+            assert execute("forwarder", "ship", "--once", **around).code == 75
+            assert remote(office, "journal") == []
+        server.certify(tmp_path / "good.pem")
+        wait_until(lambda: execute("forwarder", "ship", "--once", **around).code == 0)
+        assert remote(office, "journal") == local(store.db)
+        del around["SSL_CERT_FILE"]
+        assert execute("forwarder", "ship", "--once", **around).code == 75
 
 
 # -- lines that fail --------------------------------------------------------------------------------------------------
