@@ -84,7 +84,7 @@ class Cluster:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def certify(self, pem: Path) -> None:
-        """It shows this certificate from the next connection or so on."""
+        """It shows this certificate from the next connection on."""
         own = self.root / pem.name
         own.write_bytes(pem.read_bytes())
         own.chmod(0o600)
@@ -93,7 +93,21 @@ class Cluster:
         with psycopg.connect(self.url(), autocommit=True) as db:
             for name, value in (("ssl_cert_file", own), ("ssl_key_file", own), ("ssl", "on")):
                 db.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self.reload()
+
+    def reload(self) -> None:
+        """Its files are read again; they are when this returns."""
+        before = self._read_at()
+        with psycopg.connect(self.url()) as db:
             db.execute("SELECT pg_reload_conf()")
+        give_up = time.monotonic() + 60
+        while self._read_at() == before:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+
+    def _read_at(self) -> Any:
+        with psycopg.connect(self.url()) as db:
+            return db.execute("SELECT pg_conf_load_time()").fetchone()
 
     def cpu_s(self) -> float:
         """Processor time that the server has used so far, with its children's: no matter who else is at work here."""
