@@ -24,7 +24,7 @@ h1 { font-size: 1.3rem; margin: 0 0 .2rem } h2 { font-size: 1rem; margin: 0 0 .4
 p { margin: .1rem 0 .6rem; opacity: .7 }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--soft); vertical-align: top }
-th { font-weight: 600; white-space: nowrap } td.n { text-align: right }
+th { font-weight: 600; white-space: nowrap } .n { text-align: right }
 dl { display: flex; gap: 2rem; margin: 0; flex-wrap: wrap }
 dt { opacity: .7 } dd { margin: 0; font-size: 1.7rem } .bad { color: var(--bad); font-weight: 600 }
 @media (max-width: 70rem) { section { grid-column: 1 / -1 } }
@@ -89,7 +89,7 @@ def _figures(names: Sequence[str], row: tuple[Any, ...]) -> str:
     return (
         "<dl>"
         + "".join(
-            f"<div><dt>{escape(_label(name))}</dt><dd{_mark(name, value)}>{escape(_said(value))}</dd></div>"
+            f"<div><dt>{escape(_label(name))}</dt><dd{_class(_mark(name, value))}>{escape(_said(value))}</dd></div>"
             for name, value in zip(names, row, strict=True)
         )
         + "</dl>"
@@ -99,20 +99,29 @@ def _figures(names: Sequence[str], row: tuple[Any, ...]) -> str:
 def _table(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     if not rows:
         return "<p>nothing</p>"
-    head = "".join(f"<th>{escape(_label(name))}</th>" for name in names)
+    sides = ["n" if any(map(_counts, column)) else "" for column in zip(*rows, strict=True)]
+    head = "".join(f"<th{_class(side)}>{escape(_label(name))}</th>" for side, name in zip(sides, names, strict=True))
     body = "".join(
-        "<tr>" + "".join(_cell(name, value) for name, value in zip(names, row, strict=True)) + "</tr>" for row in rows
+        "<tr>" + "".join(_cell(*each) for each in zip(sides, names, row, strict=True)) + "</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cell(name: str, value: Any) -> str:
-    number = " class=n" if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else ""
-    return f"<td{_mark(name, value) or number}>{escape(_said(value))}</td>"
+def _cell(side: str, name: str, value: Any) -> str:
+    return f"<td{_class(side, _mark(name, value))}>{escape(_said(value))}</td>"
+
+
+def _class(*names: str) -> str:
+    worn = " ".join(filter(None, names))
+    return f' class="{worn}"' if worn else ""
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, (int, Decimal)) and not isinstance(value, bool)
 
 
 def _mark(name: str, value: Any) -> str:
-    return " class=bad" if (name in ALARMING and value) or value in {"silent", "down", "paused", "never seen"} else ""
+    return "bad" if (name in ALARMING and value) or value in {"silent", "down", "paused", "never seen"} else ""
 
 
 def _label(name: str) -> str:
