@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from forwarder import omneo, outcome
 from forwarder.link import Link
@@ -74,6 +75,28 @@ class Listing:
                 self.shown = "yes"
                 return
         self.shown = "beginning"
+
+
+def sales_between(begin: str, end: str | None, page: int) -> omneo.Request:
+    """`GET /transactions` whose local time is in a period (sdk: TransactionFilters, FilterOperator)."""
+    until = f"&filter[transacted_at][lt]={quote(end)}" if end is not None else ""
+    return "GET", f"/transactions?filter[transacted_at][gte]={quote(begin)}{until}&{omneo.paged(page)}", None
+
+
+def sales_named(external_id: str) -> omneo.Request:
+    """Every transaction of an external_id: `POST /transactions` makes a second one (omneo-api, 2.7)."""
+    return "GET", f"/transactions?filter[external_id]={quote(external_id, safe='')}&{omneo.paged(1)}", None
+
+
+def redemptions_between(begin: str, end: str, page: int) -> omneo.Request:
+    """`GET /redemptions` that Omneo made in a period, by its clock (sdk: RequestQueryRedemption, FilterOperator)."""
+    period = f"filter[created_at][gte]={quote(begin)}&filter[created_at][lt]={quote(end)}"
+    return "GET", f"/redemptions?{period}&{omneo.paged(page)}", None
+
+
+def read_balances(profile: str) -> omneo.Request:
+    """`GET /profiles/{id}/balances`."""
+    return "GET", f"/profiles/{quote(profile, safe='')}/balances", None
 
 
 def not_now(answer: Answer) -> log.NotNow:

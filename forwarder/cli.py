@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder import cli_look
+from forwarder import cli_look, cli_reconcile
 from forwarder.options import TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
 from journal.command import (
@@ -265,7 +265,7 @@ def demo() -> None:
     sys.exit(tell())
 
 
-for added in cli_look.COMMANDS:
+for added in (*cli_look.COMMANDS, *cli_reconcile.COMMANDS):
     cli.add_command(added)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from forwarder import omneo, witness
-from forwarder.asking import SETTLE_S, Asking, Listing, Rest
+from forwarder import witness
+from forwarder.asking import SETTLE_S, Asking, Listing, Rest, sales_between
 from forwarder.link import Link
 from forwarder.witness import Problem, Seen
 from journal import log, story
@@ -51,7 +51,7 @@ class Heard:
 
     def go_through(self, when: Period, ours: str, chosen: Mapping[str, int]) -> None:
         """Omneo's list of a period: what bears witness of this journal, and what was to be asked for anyway."""
-        listing = Listing(self.asking, lambda page: omneo.sales_between(*when, page))
+        listing = Listing(self.asking, lambda page: sales_between(*when, page))
         for row in listing:
             name, found = str(row.get("external_id")), witness.seen(row)
             if (found is not None and found.journal == ours) or (name in chosen and "meta" in row):

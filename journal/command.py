@@ -10,12 +10,17 @@ from io import TextIOWrapper
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, DatabaseError, OperationalError
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from journal import log
 
-HUMBLE = (["verify"], ["witness"])  # walks through everything at the lowest priority: the tills come first
+HUMBLE = (
+    ["verify"],
+    ["witness"],
+    ["reconcile"],
+)  # walks through everything at the lowest priority: the tills come first
 MAX_BYTES = 1024 * 1024
 
 Command = Callable[..., Any]
@@ -53,6 +58,21 @@ def max_bytes_option(command: Command) -> Command:
         show_default=True,
         help="Largest file taken.",
     )(command)
+
+
+def _zone(_: click.Context, option: click.Parameter, name: str | None) -> ZoneInfo | None:
+    """A time zone by its IANA name. Raises click.BadParameter."""
+    try:
+        return ZoneInfo(name) if name is not None else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        words = "is no time zone's name, as Australia/Melbourne is one."
+        raise click.BadParameter(f"{plain(str(name))} {words}", param=option) from None
+
+
+def timezone_option(command: Command) -> Command:
+    """`--timezone`: whose midnight ends a day."""
+    words = "Time zone of the shop (IANA name). Default: this machine's."
+    return click.option("--timezone", "zone", callback=_zone, help=words)(command)
 
 
 def metrics_option(command: Command) -> Command:

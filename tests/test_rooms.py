@@ -57,10 +57,11 @@ JOURNAL = {
     "day": "log",
     "curves": "day log",
     "export": "command day",
-    "report": "curves day document known log story",
-    "report_text": "day words",
+    "reconciled": "day words",
+    "report": "curves day document known log reconciled story",
+    "report_text": "day reconciled words",
     "pictures": "day words",
-    "report_page": "day pictures report_text words",
+    "report_page": "day pictures reconciled report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
     "outcomes": "command log say schemas story",
@@ -103,6 +104,12 @@ FORWARDER = {
     "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
     "asking": "link omneo outcome journal.log",
+    "compare": "omneo outcome journal.document",
+    "ours": "apportion books compare witness journal.day journal.log",
+    "customers": "asking compare lookup omneo ours outcome",
+    "theirs": "asking compare omneo ours outcome witness journal.day",
+    "reconcile": "asking books compare customers omneo ours status theirs journal.day journal.log",
+    "resend": "books known",
     "read_back": "asking link omneo witness journal.day journal.log journal.story journal.verify",
     "doctor_box": "books standing journal.book journal.chain journal.ingest journal.log",
     "doctor": "doctor_box link omneo outcome status",
@@ -111,7 +118,9 @@ FORWARDER = {
     "demo": "demo_rewards demo_screen demo_stage",
     "options": "errand journal.command",
     "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
-    "cli": "ballast books cli_look decide demo doctor link metrics options patience plan read_back replay"
+    "cli_reconcile": "asking books decide link options reconcile resend wire journal.command journal.day journal.log"
+    " journal.reconciled journal.rejected journal.story",
+    "cli": "ballast books cli_look cli_reconcile decide demo doctor link metrics options patience plan read_back replay"
     " side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
     " journal.rejected journal.say sandbox.serve",
 }
@@ -121,7 +130,7 @@ SANDBOX = "forwarder.sandbox"
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
     "click": "journal.cli journal.cli_ingest journal.cli_keep journal.cli_report journal.cli_proof journal.command"
-    " forwarder.cli forwarder.cli_look forwarder.options forwarder.standing_text",
+    " forwarder.cli forwarder.cli_look forwarder.cli_reconcile forwarder.options forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
@@ -131,7 +140,7 @@ LIBRARIES = {
     " forwarder.demo forwarder.demo_shop forwarder.demo_stage",
     "prometheus_client": "journal.gauges forwarder.metrics",
     "rich": "forwarder.demo_screen",
-    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story",
+    "sqlite_utils": "journal.curves journal.export journal.person journal.reconciled journal.report journal.story",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
     "tenacity": "forwarder.patience forwarder.side_by_side",
