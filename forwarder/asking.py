@@ -11,7 +11,7 @@ from forwarder.outcome import Answer
 from journal import log
 
 TRIES = 4  # of one question, before we give up
-REST_S = 30.0  # between two of them, at the most
+REST_S = 30.0  # between two of them; who wants us to wait longer is asked another time
 PAGES = 1000  # of 100 rows of Omneo's list
 SETTLE_S = 2.0  # before what Omneo does not have is asked for once more
 
@@ -36,8 +36,11 @@ class Asking:
                     return answer
                 case "credentials" | "route":
                     raise log.Unusable(f"{outcome.otherwise(answer).reason}.")
+            wait_s = answer.retry_after_s or float(turn)
+            if wait_s > REST_S:
+                break
             if turn < TRIES:
-                self.rest(min(answer.retry_after_s or float(turn), REST_S))
+                self.rest(wait_s)
         raise not_now(answer)
 
     def known_there(self) -> None:
@@ -70,10 +73,12 @@ class Listing:
                 return  # it has no such list for us
             yield from answer.rows
             meta = answer.content.get("meta")
-            last = meta.get("last_page") if isinstance(meta, dict) else None
-            if not isinstance(last, int) or page >= last:
+            last = str(meta.get("last_page")) if isinstance(meta, dict) else ""
+            if not answer.rows or (last.isdecimal() and page >= int(last)):
                 self.shown = "yes"
                 return
+            if not last.isdecimal():
+                break  # it doesn't say how many pages there are
         self.shown = "beginning"
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redeeming import AUTHORIZED
-from standin import Omneo, Store, at_once, encode, execute, sale
+from standin import Listen, Omneo, Store, at_once, encode, execute, http, sale, says
 
 from forwarder import asking, compare, decide, reconcile, resend, status
 from forwarder.books import Books
@@ -161,13 +161,13 @@ class Shop:
 
     # -- what is found ----------------------------------------------------------------------------------------------
 
-    def examine(self, days: Days = TODAY, rest: Any = at_once, **more: Any) -> Row:
+    def examine(self, days: Days = TODAY, rest: Any = at_once, first: Any = None, **more: Any) -> Row:
         link = Link(check_url(self.omneo.url), Credentials(self.token), self.wire, rate=0, sleep=at_once)
         with (
             closing(Books(self.store.db, self.store.delivery)) as books,
             story.both_books(self.store.db, self.store.delivery) as both,
         ):
-            way = asking.Asking(link, rest, first=lambda: reconcile.idle(both.conn, rest))
+            way = asking.Asking(link, rest, first=first or (lambda: reconcile.idle(both.conn, rest)))
             result = reconcile.examine(books, both.conn, way, reconcile.Wanted(days, **more))
             json.dumps(reconcile.facts(books, result))  # as the book keeps it
         return result
@@ -604,6 +604,33 @@ def test_a_line_that_is_down_proves_nothing(shop: Shop) -> None:
     shop.omneo.fault("status", code=404)
     with pytest.raises(log.Unusable, match="no such route"):
         shop.examine()
+
+
+@pytest.mark.parametrize(
+    ("body", "rows", "shown"),
+    [
+        (b'{"data":[{"id":1}]}', 1, "beginning"),
+        (b'{"data":[{"id":1}],"meta":{"last_page":"2"}}', 2, "yes"),
+        (b'{"data":[],"meta":{}}', 0, "yes"),
+    ],
+)
+def test_a_list_is_whole_only_if_it_says_how_long_it_is(
+    listen: Listen, token: Path, body: bytes, rows: int, shown: str
+) -> None:
+    wire = Wire(2.0)
+    link = Link(check_url(listen(says(http("200 OK", body))).url), Credentials(token), wire, rate=0, sleep=at_once)
+    listing = asking.Listing(asking.Asking(link, at_once), lambda page: asking.sales_between("2025", None, page))
+    assert (len(list(listing)), listing.shown) == (rows, shown)
+    wire.close()
+
+
+def test_who_wants_us_to_wait_long_is_asked_another_time(shop: Shop) -> None:
+    shop.deliver(shop.sale())
+    shop.omneo.fault("throttle", retry_after=600)
+    rested: list[float] = []
+    with pytest.raises(log.NotNow, match="429"):
+        shop.examine(rest=rested.append)
+    assert rested == []
 
 
 # -- once more --------------------------------------------------------------------------------------------------------
