@@ -76,13 +76,13 @@ class Reconciling:
         sales = [mine for mine in self.documents if mine.kind == "sale"]
         self.theirs.sales(sales)
         self.theirs.redemptions(mine for mine in self.documents if mine.kind != "sale")
+        for mine in self.documents:
+            ours.refresh(self.books, mine)
         absent = [mine for mine in self.documents if mine.state == "delivered" and not mine.rows]
         if absent:
             self.asking.rest(SETTLE_S)
         for mine in absent:
             self.theirs.look_for(mine)
-        for mine in self.documents:
-            ours.refresh(self.books, mine)
 
     def differences(self) -> Iterator[Row]:
         """All that doesn't fit, in journal order; then what is in no book."""

@@ -124,6 +124,7 @@ class Theirs:
                 strays[number] = {name: row.get(name) for name in TOLD_BY}
         self.listed["redemptions"] = listing.shown
         for each in by_name.values():
+        self.asking.first()  # what was on its way while Omneo made the list is written down then
             if not each.rows and each.omneo_id is not None:
                 self.look_for(each)
         nameless = {number: row for number, row in strays.items() if not self._of_another_day(number, row)}

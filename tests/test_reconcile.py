@@ -606,6 +606,39 @@ def test_a_line_that_is_down_proves_nothing(shop: Shop) -> None:
         shop.examine()
 
 
+def test_what_was_held_and_goes_while_omneo_is_asked_is_not_missing(shop: Shop) -> None:
+    """It is in no list of the day, and had no number at Omneo when it would have been asked for."""
+    late = shop.spending("redemption", issued_at="2020-02-02 10:00:00")
+    name = late["external_id"]
+    shop.deliver(late, late_redemption="hold")
+    assert shop.store.states()[name] == "held"
+
+    def meanwhile() -> None:
+        if shop.store.states()[name] == "held":
+            with closing(Books(shop.store.db, shop.store.delivery)) as books:
+                decide.release(books, name, "Ann", "")
+            shop.deliver()
+            shop.plant("redemption", shop.rows("redemption")[name]["id"], created_at="2020-02-02 10:00:00")
+
+    assert found(shop.examine(first=meanwhile)) == set()
+    assert shop.store.states()[name] == "delivered"
+
+
+def test_what_goes_while_omneo_makes_its_list_is_not_missing_here(shop: Shop) -> None:
+    """A reversal need not bear our name there, and its number is known here only when its answer has come."""
+    mine = shop.spending("redemption")
+    shop.deliver(mine)
+    undone = shop.spending("reversal", redemption_external_id=mine["external_id"])
+    shop.post(f"/redemptions/{shop.rows('redemption')[mine['external_id']]['id']}/reversal", {})
+
+    def meanwhile() -> None:
+        if shop.omneo.asked()[-1].startswith("GET /redemptions"):
+            shop.deliver(undone)
+
+    assert found(shop.examine(first=meanwhile)) == set()
+    assert shop.store.states()[undone["external_id"]] == "delivered"
+
+
 @pytest.mark.parametrize(
     ("body", "rows", "shown"),
     [
