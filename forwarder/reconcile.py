@@ -25,6 +25,7 @@ from journal.day import Days
 WHATS = ("missing_there", "missing_here", "different", "doubled", "balance")
 IDLE_S = 60  # for so long a question waits until nothing waits to be delivered
 KEPT = 200  # differences that the entry names; it counts them all
+FIELDS = 20  # of one document that are named
 EXACT = Context(prec=1000)  # the sum of any two doubles, digit for digit
 
 Row = dict[str, Any]
@@ -115,7 +116,7 @@ class Reconciling:
             found += self._of_sale(mine, row) if mine.kind == "sale" else self._of_spent(mine, row)
             if self.customers.is_another(mine.document.content, row):
                 found.append(compare.field("profile_id"))
-        return [each for each in found if each["field"] not in self.wanted.ignored]
+        return [each for each in found if each["field"] not in self.wanted.ignored][:FIELDS]
 
     def _of_sale(self, mine: Ours, row: Row) -> Iterator[Field]:
         link = compare.linked(row)
@@ -142,12 +143,13 @@ class Reconciling:
         for mine in self.documents:
             key = (str(mine.facts.get("terminal") or ""), mine.kind, str(mine.facts.get("currency") or ""))
             group = groups.setdefault(key, [0, Decimal(0), 0, Decimal(0)])
+            worth = ours.worth(self.books, mine)  # None: nobody here knows, and it stays out of both sums
             if mine.state == "delivered":
                 group[0] += 1
-                group[1] = _plus(group[1], ours.worth(self.books, mine))
+                group[1] = _plus(group[1], worth)
             for row in mine.rows.values() if mine.state != "waiting" else ():
                 group[2] += 1
-                group[3] = _plus(group[3], figure(row.get("total")))
+                group[3] = _plus(group[3], None if worth is None else figure(row.get("total")))
         for kind, row in self.theirs.strangers:
             group = groups.setdefault(
                 ("", kind, clean(_plain(row.get("currency"))) or ""), [0, Decimal(0), 0, Decimal(0)]

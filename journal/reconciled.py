@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from textwrap import wrap
 from typing import Any
 
@@ -46,7 +47,7 @@ def lines(told: Row, most: int = NAMED) -> Iterator[str]:
     if more:
         yield f"… and {more} more."
     for row in told["terminals"]:
-        if (row["count"], row["sum"]) != (row["there"], row["there_sum"]):
+        if row["count"] != row["there"] or Decimal(row["sum"]) != Decimal(row["there_sum"]):
             who = f"{row['terminal'] or 'no terminal'}, {row['kind']}s {row['currency'] or ''}".rstrip()
             yield from _item(f"{who}: {row['count']} of {row['sum']} here, {row['there']} of {row['there_sum']} there")
     yield from unseen(told)
@@ -61,9 +62,7 @@ def unseen(told: Row) -> Iterator[str]:
     if told["waiting"]:
         yield f"{told['waiting']} documents still waited, and were left out."
     if told["made_online"]:
-        yield from _item(
-            f"{told['made_online']} redemptions were made online at our locations; no document names them."
-        )
+        yield f"{told['made_online']} redemptions were made online, and no document here names them."
     if told["ignored"]:
         yield from _item(f"Not compared: {', '.join(told['ignored'])}.")
 

@@ -457,6 +457,18 @@ def test_a_redemption_that_a_till_made_online_is_counted_and_no_difference(shop:
     assert (found(result), result["made_online"]) == (set(), 1)
 
 
+def test_what_nobody_here_can_put_a_figure_on_is_in_neither_sum(shop: Shop) -> None:
+    """A reversal of what was made online, and a return of all that is left."""
+    online = shop.post(f"/profiles/{WEI}/redeem", {"amount": 3, "strategies": ["rewards"]})
+    undone = shop.spending("reversal", redemption_id=online["id"], redeemed_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    spent = shop.spending("redemption")
+    shop.deliver(spent, undone)
+    shop.deliver(shop.spending("return", redemption_external_id=spent["external_id"]))
+    result = shop.examine()
+    assert (found(result), sum(row["there"] for row in result["terminals"])) == (set(), 3)
+    assert all((row["count"], row["sum"]) == (row["there"], row["there_sum"]) for row in result["terminals"])
+
+
 def test_a_reversal_that_nobody_here_asked_for_is_missing_here(shop: Shop) -> None:
     mine = shop.spending("redemption")
     shop.deliver(mine)
@@ -464,6 +476,24 @@ def test_a_reversal_that_nobody_here_asked_for_is_missing_here(shop: Shop) -> No
     undone = shop.post(f"/redemptions/{number}/reversal", {})
     (row,) = shop.examine()["differences"]
     assert (row["what"], row["kind"], row["omneo_id"]) == ("missing_here", "reversal", str(undone["id"]))
+
+
+def test_sums_are_compared_as_numbers(shop: Shop) -> None:
+    """A till writes 19.90, and Omneo 19.9."""
+    line = {"name": "Shirt", "quantity": 1, "price_current": Decimal("19.90"), "price_sell": Decimal("19.90")}
+    shop.deliver(mine := shop.sale(items=[line], total=Decimal("19.90")))
+    shop.plant("transaction", shop.rows("transaction")[mine["external_id"]]["id"], total=19.9)
+    result = shop.examine()
+    assert (found(result), list(reconciled.lines(result))) == (set(), [])
+
+
+def test_of_a_sale_in_which_everything_differs_so_many_fields_are_named(shop: Shop) -> None:
+    lines = [{"name": f"{number}", "quantity": 1, "price_current": 1, "price_sell": 1} for number in range(30)]
+    shop.deliver(mine := shop.sale(items=lines, total=30))
+    row = shop.rows("transaction")[mine["external_id"]]
+    shop.plant("transaction", row["id"], items=[line | {"price_sell": 2} for line in lines])
+    (told,) = shop.examine()["differences"]
+    assert len(told["fields"]) == reconcile.FIELDS
 
 
 def test_customers_that_were_merged_and_sales_that_were_claimed_are_no_difference(shop: Shop) -> None:
