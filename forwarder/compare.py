@@ -21,11 +21,24 @@ FIGURES = ("total", "total_original", "rounding")
 TEXTS = ("timezone", "currency", "receipt_ref", "linked_receipt_ref")
 LINE_FIGURES = ("quantity", "price_current", "price_sell", "price_original")
 LINE_TEXTS = ("name", "sku")
+HALF_A_CENT = Decimal("0.005")
+OTHERS = ("id", "external_id", "meta", "type", "transacted_at", "is_void", "location", "location_id", "items")
+KEPT = (*FIGURES, *TEXTS, *OTHERS, "redemption", "redemption_id", "profile_id", "profile", "linked_source_id")
 
 
 def field(name: str, here: Any = None, there: Any = None) -> Field:
     """A field that differs."""
     return {"field": name, "here": None if here is None else str(here), "there": None if there is None else str(there)}
+
+
+def kept(row: Row) -> Row:
+    """Of a row at Omneo what is compared: a day can be long, and a row has much that nobody here looks at."""
+    some = {name: row[name] for name in KEPT if name in row}
+    if isinstance(some.get("items"), list):
+        lines = (line for line in some["items"] if isinstance(line, dict))
+        names = (*LINE_FIGURES, *LINE_TEXTS, "is_void")
+        some["items"] = [{name: line[name] for name in names if name in line} for line in lines]
+    return some
 
 
 def sale(sent: Row, row: Row) -> Iterator[Field]:
@@ -40,7 +53,7 @@ def sale(sent: Row, row: Row) -> Iterator[Field]:
     if sent.get("location_id") is not None and places is not None and str(sent["location_id"]) not in places:
         yield field("location_id")
     if isinstance(row.get("items"), list) and isinstance(sent.get("items"), list):
-        yield from _lines(sent["items"], [line for line in row["items"] if isinstance(line, dict)])
+        yield from _lines(sent["items"], row["items"])
 
 
 def spent(worth: Decimal | None, types: set[str], row: Row) -> Iterator[Field]:

@@ -12,16 +12,19 @@ from forwarder.apportion import proportional
 from forwarder.books import Books, Document
 from forwarder.compare import figure
 from journal import log
-from journal.day import LOOK, Days, between
+from journal.day import PIECE, Days, between
 
 Row = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Ours:
-    """One document of the day."""
+    """One document of the day. Its content is read whenever it is needed: a day can be long."""
 
-    document: Document
+    books: Books
+    seq: int
+    kind: str
+    external_id: str
     state: str
     facts: Row  # of its entry in the journal
     told: Row  # what the delivery book says Omneo said of it, if that has it
@@ -29,19 +32,11 @@ class Ours:
     rows: dict[str, Row] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id
 
     @property
-    def seq(self) -> int:
-        """Number of its entry."""
-        return self.document.seq
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return self.document.kind
-
-    @property
-    def external_id(self) -> str:
-        """The till's name for it."""
-        return self.document.external_id
+    def document(self) -> Document:
+        """As it came."""
+        found = self.books.document(self.seq)
+        assert found is not None
+        return found
 
     @property
     def omneo_id(self) -> str | None:
@@ -63,15 +58,13 @@ class Ours:
 def of_days(books: Books, db: sqlite3.Connection, days: Days) -> Iterator[Ours]:
     """Documents that came in a period, in journal order, whatever became of them."""
     query = (
-        "SELECT seq, state, facts FROM documents WHERE seq BETWEEN ? AND ? AND received_at >= ? AND received_at < ?"
-        " AND kind <> 'invalid' ORDER BY seq"
+        "SELECT seq, kind, external_id, state, facts FROM documents WHERE seq BETWEEN ? AND ?"
+        " AND received_at >= ? AND received_at < ? AND kind <> 'invalid' ORDER BY seq"
     )
     for piece in between(db, "main", days.begin, days.end):
-        for seq, state, facts in db.execute(query, (*piece, days.begin, days.end)).fetchall():
-            document = books.document(seq)
-            if document is not None:
-                said = json.loads(facts)
-                yield Ours(document, state, said, delivered(books, seq), said.get("names"))
+        for seq, kind, external_id, state, text in db.execute(query, (*piece, days.begin, days.end)).fetchall():
+            facts = json.loads(text)
+            yield Ours(books, seq, kind, external_id, state, facts, delivered(books, seq), facts.get("names"))
 
 
 def refresh(books: Books, mine: Ours) -> None:
@@ -109,8 +102,8 @@ def worth(books: Books, mine: Ours) -> Decimal | None:
 
 def sent(books: Books, mine: Ours, *, with_redemption: bool) -> Row:
     """A sale as it left: lines net of their redemption, if the till asked for that. Without a body, what is known."""
-    content = mine.document.content
-    if mine.document.gone:
+    document = mine.document
+    if document.gone:
         return {name: mine.facts[name] for name in ("total", "currency") if name in mine.facts}
     if content.get("apply_redemption") != "proportional" or not with_redemption:
         return content
@@ -165,6 +158,6 @@ def recorded(db: sqlite3.Connection, ids: Iterable[str]) -> set[str]:
         "SELECT json_extract(s.facts, '$.omneo_id') FROM delivery.log AS s JOIN main.log AS d ON d.seq = s.about"
         " WHERE s.seq BETWEEN ? AND ? AND s.kind = 'delivered' AND d.kind <> 'sale'"
     )
-    for low in range(1, log.head(db, "delivery")[0] + 1 if wanted else 0, LOOK):
-        found |= wanted & {str(each) for (each,) in db.execute(query, (low, low + LOOK - 1))}
+    for low in range(1, log.head(db, "delivery")[0] + 1 if wanted else 0, PIECE):
+        found |= wanted & {str(each) for (each,) in db.execute(query, (low, low + PIECE - 1))}
     return found

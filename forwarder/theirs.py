@@ -52,9 +52,9 @@ class Theirs:
         for row in listing:
             name, number = row.get("external_id"), str(row.get("id"))
             if (known := by_name.get(str(name))) is not None and name is not None:
-                known.rows[number] = row
+                known.rows[number] = compare.kept(row)
             elif self._stray(row):
-                strays[number] = row
+                strays[number] = compare.kept(row)
         self.listed["sales"] = listing.shown
         for number, row in strays.items():
             self._in_no_days_books(number, row)
@@ -75,7 +75,7 @@ class Theirs:
             found = [row] if row is not None else []
         else:
             found = []
-        mine.rows |= {str(row["id"]): row for row in found}
+        mine.rows |= {str(row["id"]): compare.kept(row) for row in found}
 
     def _stray(self, row: Row) -> bool:
         """Is a sale that is not one of the day's documents to be looked into? Most are other stores': only counted."""
@@ -119,7 +119,7 @@ class Theirs:
             named = by_name.get(str(omneo.reference(row)))
             known = by_id.get(number) or ([named] if named is not None and row.get("type") in named.types else [])
             for each in known:
-                each.rows[number] = row
+                each.rows[number] = compare.kept(row)
             if not known:
                 strays[number] = {name: row.get(name) for name in TOLD_BY}
         self.listed["redemptions"] = listing.shown

@@ -550,6 +550,20 @@ def test_other_ways_to_write_the_same_are_no_difference() -> None:
     assert [each["field"] for each in compare.sale(sent, row | {"transacted_at": "2025-06-15 05:32:00"})]
 
 
+def test_what_is_kept_of_a_row_is_all_that_is_compared_and_no_more() -> None:
+    fields = (*compare.FIGURES, *compare.TEXTS, "transacted_at", "is_void", "location_id")
+    in_lines = (*compare.LINE_FIGURES, *compare.LINE_TEXTS)
+    line = dict.fromkeys(in_lines, 1)
+    sent = sale("S", **dict.fromkeys(compare.FIGURES, 1), **dict.fromkeys(compare.TEXTS[1:], "1"), items=[line])
+    sent |= {"is_void": True, "location_id": 1}
+    row = {"id": 1, "product_images": ["…"], **dict.fromkeys(fields, 77), "items": [dict.fromkeys(in_lines, 77)]}
+    row["items"][0]["product"] = {"title": "…"}
+    told = list(compare.sale(sent, row))
+    assert {each["field"] for each in told} == {*fields, *(f"items.{name}" for name in in_lines)}
+    assert list(compare.sale(sent, compare.kept(row))) == told
+    assert "…" not in str(compare.kept(row))
+
+
 @pytest.mark.parametrize("value", [None, "", "soon", "NaN", "sNaN", "Infinity", [], {}, True, 1e400])
 def test_whatever_omneo_says_is_compared_or_differs(value: Any) -> None:
     sent = sale("S", is_void=True, location_id=1)
