@@ -61,7 +61,7 @@ def spent(worth: Decimal | None, types: set[str], row: Row) -> Iterator[Field]:
     if row.get("type") is not None and row["type"] not in types:
         yield field("type", "/".join(sorted(types)), clean(row["type"]))
     there = figure(row.get("total"))
-    if worth is not None and "total" in row and there != worth:
+    if worth is not None and "total" in row and not _same(worth, there):
         yield field("total", worth, there)
 
 
@@ -70,15 +70,15 @@ def locations(row: Row) -> set[str] | None:
     place = row.get("location")
     if "location_id" not in row and "location" not in row:
         return None
-    names = [place.get(name) for name in ("id", "external_id", "external_code")] if isinstance(place, dict) else []
+    names = [place.get(name) for name in ("id", "external_id", "external_code")] if isinstance(place, dict) else [place]
     return {str(name) for name in (row.get("location_id"), *names) if name is not None}
 
 
 def linked(row: Row) -> str | None:
     """The redemption that a sale at Omneo goes with."""
-    shown = row.get("redemption")
-    found = shown.get("id") if isinstance(shown, dict) else row.get("redemption_id")
-    return None if found is None else str(found)
+    shown = row.get("redemption") or row.get("redemption_id")  # an object, or only its number
+    found = shown.get("id") if isinstance(shown, dict) else shown
+    return str(found) if isinstance(found, int | str) else None
 
 
 def same_time(sent: Row, shown: Any) -> bool:
@@ -109,8 +109,13 @@ def clean(value: Any) -> str | None:
 def _figures(sent: Row, row: Row, names: tuple[str, ...]) -> Iterator[Field]:
     for name in names:
         here, there = figure(sent.get(name)), figure(row.get(name))
-        if here is not None and name in row and here != there:
+        if here is not None and name in row and not _same(here, there):
             yield field(name, here, there)
+
+
+def _same(here: Decimal, there: Decimal | None) -> bool:
+    """Less than half a cent is how somebody rounds: a line's share of a redemption may be a fraction of one."""
+    return there is not None and abs(here - there) < HALF_A_CENT
 
 
 def _texts(sent: Row, row: Row, names: tuple[str, ...]) -> Iterator[Field]:
@@ -119,7 +124,7 @@ def _texts(sent: Row, row: Row, names: tuple[str, ...]) -> Iterator[Field]:
         there = row.get(name)
         if sent.get(name) is None or name not in row or isinstance(there, dict | list):
             continue
-        if str(sent[name]) != str(there):
+        if str(sent[name]).strip() != ("" if there is None else str(there).strip()):  # Laravel trims; empty is null
             yield field(name)
 
 

@@ -100,15 +100,16 @@ def worth(books: Books, mine: Ours) -> Decimal | None:
             return figure(mine.facts.get("amount"))
 
 
-def sent(books: Books, mine: Ours, *, with_redemption: bool) -> Row:
+def sent(books: Books, mine: Ours) -> Row:
     """A sale as it left: lines net of their redemption, if the till asked for that. Without a body, what is known."""
     document = mine.document
     if document.gone:
         return {name: mine.facts[name] for name in ("total", "currency") if name in mine.facts}
-    if content.get("apply_redemption") != "proportional" or not with_redemption:
+    content = document.content
+    if content.get("apply_redemption") != "proportional" or mine.names is None:
         return content
     amount = redemption_named(books, mine.names)[1]
-    if amount is None:  # made online: nobody here knows how much it was
+    if amount is None or "redemption_missing" in books.flags_of(mine.seq):  # nobody here knows how much went off
         unpriced = [{**line, "price_sell": None, "price_original": None} for line in content["items"]]
         return content | {"items": unpriced}
     return content | {"items": proportional(content, amount)}

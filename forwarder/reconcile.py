@@ -120,7 +120,7 @@ class Reconciling:
 
     def _of_sale(self, mine: Ours, row: Row) -> Iterator[Field]:
         link = compare.linked(row)
-        yield from compare.sale(ours.sent(self.books, mine, with_redemption=link is not None), row)
+        yield from compare.sale(ours.sent(self.books, mine), row)
         if "redemption" in row or "redemption_id" in row:
             wanted = ours.wanted_links(self.books, mine)
             if link not in wanted:

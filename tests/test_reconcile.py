@@ -487,6 +487,15 @@ def test_sums_are_compared_as_numbers(shop: Shop) -> None:
     assert (found(result), list(reconciled.lines(result))) == (set(), [])
 
 
+def test_a_sale_that_lost_its_redemption_at_omneo_differs_in_nothing_else(shop: Shop) -> None:
+    """Its lines there are still net of it, as they left."""
+    spent = shop.spending("redemption")
+    mine = shop.sale(redemption_external_id=spent["external_id"], apply_redemption="proportional")
+    shop.deliver(spent, mine)
+    shop.plant("transaction", shop.rows("transaction")[mine["external_id"]]["id"], redemption_id=None)
+    assert found(shop.examine()) == {("different", mine["external_id"], "redemption_id")}
+
+
 def test_of_a_sale_in_which_everything_differs_so_many_fields_are_named(shop: Shop) -> None:
     lines = [{"name": f"{number}", "quantity": 1, "price_current": 1, "price_sell": 1} for number in range(30)]
     shop.deliver(mine := shop.sale(items=lines, total=30))
@@ -548,6 +557,18 @@ def test_other_ways_to_write_the_same_are_no_difference() -> None:
     assert list(compare.sale(sent, row)) == []
     assert list(compare.sale(sent | {"transacted_at": "2025-06-15T04:32:00Z"}, row)) == []
     assert [each["field"] for each in compare.sale(sent, row | {"transacted_at": "2025-06-15 05:32:00"})]
+    padded = {
+        "receipt_ref": " 659 ",
+        "currency": "",
+        "location_id": 3,
+    }  # trimmed, and null; the oldest samples' numbers
+    assert list(compare.sale(sent | padded, row | {"receipt_ref": 659, "currency": None, "location": 3})) == []
+    rounded = [{**lines[0], "price_sell": Decimal("0.333333")}, lines[1]]
+    shown = [{**lines[0], "price_sell": 0.33}, lines[1]]
+    assert list(compare.sale(sent | {"items": rounded}, row | {"items": shown})) == []
+    rounded[0]["price_sell"] = Decimal("0.335")
+    assert [each["field"] for each in compare.sale(sent | {"items": rounded}, row | {"items": shown})]
+    assert compare.linked({"redemption": {"id": 3}}) == compare.linked({"redemption": 3}) == "3"
 
 
 def test_what_is_kept_of_a_row_is_all_that_is_compared_and_no_more() -> None:
