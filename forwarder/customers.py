@@ -82,8 +82,10 @@ class Customers:
         most, left = answer.data.get("max_redemptions"), answer.data.get("redemptions_remaining")
         if outcome.meaning(answer) != "yes" or not isinstance(most, int) or not isinstance(left, int):
             return []
-        listing = Listing(self.asking, lambda page: omneo.redemptions_of_customer(owner, page))
-        shown = sum(SIGN.get(row.get("type", "redeem"), 0) * lookup.uses(row, benefit) for row in listing)
-        if listing.shown != "yes" or most - shown == left:
+        listing, shown, whole = Listing(self.asking, lambda page: omneo.redemptions_of_customer(owner, page)), 0, True
+        for row in listing:
+            whole = whole and isinstance(row.get("items"), list)  # else it doesn't say what was used
+            shown += SIGN.get(row.get("type", "redeem"), 0) * lookup.uses(row, benefit)
+        if listing.shown != "yes" or not whole or most - shown == left:
             return []
         return [differing("redemptions_remaining", most - shown, left)]

@@ -3,7 +3,7 @@ What Omneo has of a day: its lists gone through, single documents asked for, and
 
 Omneo's lists hold other stores' rows too. A sale is ours that bears our witness, or bears none and is from a location
 of ours; a redemption, reversal or return that belongs to a sale or redemption of ours, or bears a reference and is from
-a location of ours. What a till has redeemed online by itself bears none.
+a location of ours. What a till has redeemed online by itself bears none, and is only counted.
 """
 
 import sqlite3
@@ -19,10 +19,7 @@ from forwarder.ours import Accepted, Ours
 from journal.day import Days
 
 Row = dict[str, Any]
-TOLD_BY = (  # all that whose it is can be told by: the list may be long
-    *("id", "type", "meta", "external_id", "linked_source_id", "transaction", "transaction_external_id"),
-    *("location", "location_id", "total", "currency"),
-)
+KEPT = ("id", "type", "linked_source_id", "total", "currency")  # of what may be another store's: the list may be long
 TYPES = {"redeem": ("redemption",), "reversal": ("reversal",), "return": ("return", "reversal")}
 
 
@@ -121,12 +118,13 @@ class Theirs:
             for each in known:
                 each.rows[number] = compare.kept(row)
             if not known:
-                strays[number] = {name: row.get(name) for name in TOLD_BY}
+                told = {"external_id": omneo.reference(row), "here": self._here(row), "of_sale": self._of_a_sale(row)}
+                strays[number] = {name: row.get(name) for name in KEPT} | told
         self.listed["redemptions"] = listing.shown
         for each in by_name.values():
-        self.asking.first()  # what was on its way while Omneo made the list is written down then
             if not each.rows and each.omneo_id is not None:
                 self.look_for(each)
+        self.asking.first()  # what was on its way while Omneo made the list is written down then
         nameless = {number: row for number, row in strays.items() if not self._of_another_day(number, row)}
         of_ours = {*by_id, *ours.recorded(self.db, self._to_look_up(nameless))}
         for number, row in nameless.items():
@@ -157,12 +155,13 @@ class Theirs:
 
     def _unknown(self, number: str, row: Row, of_ours: set[str]) -> None:
         """No document bears its name, and the delivery book does not know its id."""
-        named, source = omneo.reference(row), str(row.get("linked_source_id"))
+        nameless, source = row["external_id"] is None, str(row["linked_source_id"])
+        online = nameless and row["type"] == "redeem"
         if ours.is_named(self.db, number):
             return  # made online, and a document tells of it
-        if source in of_ours or self._of_a_sale(row) or (named is not None and self._here(row)):
-            self.strangers.append((TYPES.get(str(row.get("type")), ("redemption",))[0], row))
-        elif named is None and row.get("type") == "redeem" and self._here(row):
+        if source in of_ours or (not online and (row["of_sale"] or (row["here"] and not nameless))):
+            self.strangers.append((TYPES.get(str(row["type"]), ("redemption",))[0], row))
+        elif online and (row["here"] or row["of_sale"]):
             self.online += 1
         else:
             self.others += 1

@@ -451,10 +451,13 @@ def test_a_benefit_redemption_that_omneo_has_lost_shows_in_its_uses_too(shop: Sh
 
 def test_a_redemption_that_a_till_made_online_is_counted_and_no_difference(shop: Shop) -> None:
     online = shop.post(f"/profiles/{WEI}/redeem", {"amount": 3, "strategies": ["rewards"], "location_id": WHERE})
-    shop.deliver(shop.sale(), shop.sale(redemption_id=online["id"], apply_redemption="proportional"))
+    mine = shop.sale(redemption_id=online["id"], apply_redemption="proportional")
+    shop.deliver(shop.sale(), mine)
     shop.post(f"/profiles/{WEI}/redeem", {"amount": 3, "strategies": ["rewards"], "location_id": WHERE})
+    second = {"transaction_external_id": mine["external_id"]}  # a sale can name one only
+    shop.post(f"/profiles/{WEI}/redeem", {"amount": 3, "strategies": ["rewards"]} | second)
     result = shop.examine()
-    assert (found(result), result["made_online"]) == (set(), 1)
+    assert (found(result), result["made_online"]) == (set(), 2)
 
 
 def test_what_nobody_here_can_put_a_figure_on_is_in_neither_sum(shop: Shop) -> None:
@@ -494,6 +497,14 @@ def test_a_sale_that_lost_its_redemption_at_omneo_differs_in_nothing_else(shop: 
     shop.deliver(spent, mine)
     shop.plant("transaction", shop.rows("transaction")[mine["external_id"]]["id"], redemption_id=None)
     assert found(shop.examine()) == {("different", mine["external_id"], "redemption_id")}
+
+
+def test_a_list_that_does_not_say_what_was_used_proves_nothing_of_a_benefit(shop: Shop) -> None:
+    benefit = next(row for row in shop.omneo.state()["profiles"] if row["id"] == WEI)["benefits"][0]["id"]
+    shop.deliver(shop.spending("redemption", benefit_id=benefit, profile_id=WEI))
+    (row,) = shop.omneo.state()["redemptions"]
+    shop.plant("redemption", row["id"], items=None)
+    assert found(shop.examine()) == set()
 
 
 def test_of_a_sale_in_which_everything_differs_so_many_fields_are_named(shop: Shop) -> None:
