@@ -16,8 +16,7 @@ import click
 
 from journal import log
 
-# long walks get the processor that nobody else wants: sched(7), SCHED_IDLE
-HUMBLE = (["verify"], ["witness"], ["reconcile"])
+HUMBLE = (["verify"], ["witness"])  # long walks get the processor that nobody else wants: sched(7), SCHED_IDLE
 MAX_BYTES = 1024 * 1024
 
 Command = Callable[..., Any]
