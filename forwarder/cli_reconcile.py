@@ -97,10 +97,11 @@ def _resend(books: "Books", result: dict[str, Any], options: dict[str, Any]) -> 
 
     rows = resend.plan(books, result["differences"])
     goes = [row["seq"] for row in rows if row["what"] == "send"]
+    done: set[int] = set()
     if options["yes"] and goes:
         by = options["by"] or getpass.getuser()
-        decide.send_again(books, goes, printable(by), printable(options["note"]))
-    return [row | {"done": options["yes"] and row["what"] == "send"} for row in rows]
+        done = {each.seq for each in decide.send_again(books, goes, printable(by), printable(options["note"]))}
+    return [row | {"done": row["seq"] in done} for row in rows]
 
 
 def _say(result: dict[str, Any], options: dict[str, Any]) -> None:
@@ -117,7 +118,8 @@ def _say(result: dict[str, Any], options: dict[str, Any]) -> None:
         tell(f"{row['seq']:>7}  {row['what']:<5}  {row['kind']:<10}  {row['external_id']}: {row['why']}")
     if options["resend"]:
         goes = sum(row["what"] == "send" for row in result["resend"])
-        tell(f"{goes} go when their turn comes." if options["yes"] else f"{goes} would go. --yes does it.")
+        done = sum(row["done"] for row in result["resend"])
+        tell(f"{done} go when their turn comes." if options["yes"] else f"{goes} would go. --yes does it.")
 
 
 COMMANDS = (reconcile,)
