@@ -726,11 +726,11 @@ def test_what_goes_while_omneo_makes_its_list_is_not_missing_here(shop: Shop) ->
 def test_a_list_is_whole_only_if_it_says_how_long_it_is(
     listen: Listen, token: Path, body: bytes, rows: int, shown: str
 ) -> None:
-    wire = Wire(2.0)
-    link = Link(check_url(listen(says(http("200 OK", body))).url), Credentials(token), wire, rate=0, sleep=at_once)
-    listing = asking.Listing(asking.Asking(link, at_once), lambda page: asking.sales_between("2025", None, page))
-    assert (len(list(listing)), listing.shown) == (rows, shown)
-    wire.close()
+    url = check_url(listen(says(http("200 OK", body))).url)
+    with closing(Wire(2.0)) as wire:
+        link = Link(url, Credentials(token), wire, rate=0, sleep=at_once)
+        listing = asking.Listing(asking.Asking(link, at_once), lambda page: asking.sales_between("2025", None, page))
+        assert (len(list(listing)), listing.shown) == (rows, shown)
 
 
 def test_who_wants_us_to_wait_long_is_asked_another_time(shop: Shop) -> None:
