@@ -413,21 +413,18 @@ def after_the_cut() -> None:
     check("both come up by themselves", both_up())
     stand_in()  # it has forgotten what it had
     hands.dropped = 300 + int((ACT / "dropped").read_text())
-    known = [json.loads(line) for line in must("omneo-journal", "list", "--json").splitlines()]
     until(lambda: not list(TILL.glob("*.json")))
-    known = [json.loads(line)["external_id"] for line in must("omneo-journal", "list", "--json").splitlines()]
+    known = [json.loads(line) for line in must("omneo-journal", "list", "--json").splitlines()]
     check(
         "every sale is in the journal, once",
-        sorted(known),
+        sorted(document["external_id"] for document in known if document["state"] != "invalid"),
         sorted(f"S-{number}" for number in range(1, hands.dropped + 1)),
     )
     drop(5)
     last = [f"S-{number}" for number in range(hands.dropped - 4, hands.dropped + 1)]
     check("new ones arrive", arrived(last))
-    waiting = must("omneo-journal", "list", "--state", "waiting", "--json")
     check("nothing waits", until(lambda: not must("omneo-journal", "list", "--state", "waiting"), 60), True)
     check("verify finds nothing", run("omneo-journal", "verify").returncode, 0)
-    del waiting
 
 
 SCENES: dict[str, Callable[[], object]] = {
