@@ -50,7 +50,7 @@ class Theirs:
             name, number = row.get("external_id"), str(row.get("id"))
             if (known := by_name.get(str(name))) is not None and name is not None:
                 known.rows[number] = compare.kept(row)
-            elif self._stray(row):
+            elif self._in_time(row.get("transacted_at")) and self._stray(row):
                 strays[number] = compare.kept(row)
         self.listed["sales"] = listing.shown
         for number, row in strays.items():
@@ -96,6 +96,11 @@ class Theirs:
         elif witness.seen(row) is not None or self._here(row):
             self.strangers.append(("sale", row))
 
+    def _in_time(self, at: Any) -> bool:
+        """About these days, if it says when: a server may pass over a filter that it doesn't know, and show all."""
+        when, day = outcome.moment(at), timedelta(days=1)
+        return when is None or self.days.first - day <= when.date() <= self.days.last + day
+
     def _here(self, row: Row) -> bool:
         return bool((compare.locations(row) or set()) & self.locations)
 
@@ -117,7 +122,7 @@ class Theirs:
             known = by_id.get(number) or ([named] if named is not None and row.get("type") in named.types else [])
             for each in known:
                 each.rows[number] = compare.kept(row)
-            if not known:
+            if not known and self._in_time(row.get("created_at")):
                 told = {"external_id": omneo.reference(row), "here": self._here(row), "of_sale": self._of_a_sale(row)}
                 strays[number] = {name: row.get(name) for name in KEPT} | told
         self.listed["redemptions"] = listing.shown

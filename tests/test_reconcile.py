@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from redeeming import AUTHORIZED
 from standin import Listen, Omneo, Store, at_once, encode, execute, http, sale, says
 
-from forwarder import asking, compare, decide, reconcile, resend, status
+from forwarder import asking, compare, decide, reconcile, resend, status, theirs
 from forwarder.books import Books
 from forwarder.link import Credentials, Link, check_url
 from forwarder.replay import Replay, step
@@ -731,6 +731,24 @@ def test_a_list_is_whole_only_if_it_says_how_long_it_is(
         link = Link(url, Credentials(token), wire, rate=0, sleep=at_once)
         listing = asking.Listing(asking.Asking(link, at_once), lambda page: asking.sales_between("2025", None, page))
         assert (len(list(listing)), listing.shown) == (rows, shown)
+
+
+def test_of_a_list_that_shows_more_than_the_day_the_rest_is_not_missing_here(
+    shop: Shop, listen: Listen, token: Path
+) -> None:
+    """A server may pass over a filter, and show what was sold before this journal was begun."""
+    shop.deliver(shop.sale())
+    rows = [
+        {"id": number, "external_id": f"X-{number}", "location_id": WHERE, "transacted_at": f"{day} 12:00:00"}
+        for number, day in enumerate(("2020-02-02", DATE))
+    ]
+    body = json.dumps({"data": rows, "meta": {"last_page": 1}}).encode()
+    url = check_url(listen(says(http("200 OK", body))).url)
+    with closing(Wire(2.0)) as wire, story.both_books(shop.store.db, shop.store.delivery) as both:
+        way = asking.Asking(Link(url, Credentials(token), wire, rate=0, sleep=at_once), at_once)
+        there = theirs.Theirs(way, both.conn, TODAY, "", frozenset({WHERE}))
+        there.sales([])
+    assert [row["external_id"] for _, row in there.strangers] == ["X-1"]
 
 
 def test_who_wants_us_to_wait_long_is_asked_another_time(shop: Shop) -> None:
