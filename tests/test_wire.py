@@ -117,6 +117,19 @@ def test_a_handshake_that_never_ends_is_over_in_time_and_nothing_left(listen: Li
     assert time.monotonic() - began < TIMEOUT_S + SLACK_S
 
 
+def test_head_and_body_of_a_request_leave_together(listen: Listen, wire: Wire) -> None:
+    """Once: two packets each, and a server that woke up for a head without a body."""
+    came: list[bytes] = []
+
+    def takes_note(speaker: Speaker, connection: socket.socket) -> None:
+        came.append(connection.recv(65536))
+        connection.sendall(FINE)
+
+    speaker = listen(takes_note)
+    assert wire.handle_request(httpx.Request("POST", speaker.url, content=b"x" * 2000)).status_code == 200
+    assert came[0].endswith(b"x" * 2000)
+
+
 def test_the_next_request_after_one_that_timed_out_gets_its_own_answer(listen: Listen, wire: Wire) -> None:
     """The late answer to the first must not be taken for the answer to the second."""
 
