@@ -82,24 +82,37 @@ def sweep(
     Take everything that is due. Raises log.NotNow when the journal can't be written now, or the disk has no `room` for
     more: the files stay.
     """
-    swept, pulse = Swept(), pulse or Pulse()
-    for batch in spool.batches(spool.ready(), time.monotonic()):
-        found = [(contents, read(contents)) for contents in batch]
-        due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
-        if due:
-            room()
-        verdicts = enter(due, db, now) if due else []
-        for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
-            gone = retire(spool, contents, verdict, say)
-            spool.left -= gone
-            swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
-            swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
-            swept.rejected += verdict.fate == "reject" and gone
-        pulse.beat()
+    swept = Swept()
+    try:
+        for batch in spool.batches(spool.ready(), time.monotonic()):
+            _take(batch, spool, db, swept, say=say, now=now, room=room)
+            (pulse or Pulse()).beat()
+    except log.NotNow:
+        spool.let_go()  # which makes room
+        raise
+    if not spool.more:
+        spool.let_go()
     spool.swept_at = time.time()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
     return swept
+
+
+def _take(
+    batch: list[Contents], spool: Spool, db: Connection, swept: Swept, *, say: Say, now: log.Clock, room: Room
+) -> None:
+    """One commit's worth of files."""
+    found = [(contents, read(contents)) for contents in batch]
+    due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
+    if not due:
+        return
+    room()
+    for contents, verdict in enter(due, db, now):  # In the log, on disk: only now may the files go.
+        gone = retire(spool, contents, verdict, say)
+        spool.left -= gone
+        swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
+        swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
+        swept.rejected += verdict.fate == "reject" and gone
 
 
 def enter(
@@ -196,6 +209,8 @@ def run(
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
         pulse.stopping()
+    wake.clear()
+    spool.let_go()
     say("stopped")
 
 

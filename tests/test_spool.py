@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 from tills import Shop, broken, sale, wait_until
 
-from journal import measure, rejected, spool
+from journal import ingest, measure, rejected, spool
 from journal.files import Contents, File
 from journal.rejected import cut, printable
-from journal.spool import QUIET_S
+from journal.spool import QUIET_S, Spool
 
 
 def names(shop: Shop) -> list[str]:
@@ -200,7 +201,45 @@ def test_a_file_that_has_gone_is_waited_for_no_more(shop: Shop) -> None:
 def test_a_retired_file_is_gone_and_leaves_nothing(shop: Shop) -> None:
     shop.drop("till-1/a.json", sale())
     assert shop.files.retire(only(shop))
+    assert not (shop.spool / "till-1/a.json").exists()
+    assert shop.files.ready() == []
+    shop.files.let_go()
     assert shop.waiting() == []
+
+
+def test_new_files_go_before_what_only_has_to_be_unlinked(shop: Shop) -> None:
+    wake = threading.Event()
+    files = Spool(shop.spool, 1024 * 1024, lambda *_: None, wake=wake)
+    shop.drop("a.json", sale())
+    assert files.retire(files.ready()[0])
+    wake.set()  # something has come
+    files.let_go()
+    assert len(shop.waiting()) == 1
+    assert files.ready() == []
+    wake.clear()
+    files.let_go()
+    assert shop.waiting() == []
+
+
+def test_what_somebody_still_writes_to_is_not_unlinked(shop: Shop) -> None:
+    """A till that does not rename, and went on writing after its file had been taken: what came late is found."""
+    path = shop.drop("a.json", sale("S-1"))
+    with path.open("ab") as late:
+        assert shop.files.retire(only(shop))
+        late.write(b"\n" + sale("S-2"))
+    shop.files.let_go()
+    assert [contents.body for contents in read_all(shop)] == [sale("S-1") + b"\n" + sale("S-2")]
+
+
+def test_what_a_crash_left_to_be_unlinked_is_a_repeat(shop: Shop) -> None:
+    shop.drop("a.json", sale("S-1"))
+    wake = threading.Event()
+    wake.set()
+    ingest.sweep(Spool(shop.spool, 1024 * 1024, lambda *_: None, wake=wake), shop.book, say=shop.say)
+    assert shop.waiting() != []
+    assert shop.sweep().repeated == 1
+    assert shop.waiting() == []
+    assert shop.sales() == ["S-1"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_head_and_body_of_a_request_leave_together(listen: Listen, wire: Wire) -
     """Once: two packets each, and a server that woke up for a head without a body."""
     came: list[bytes] = []
 
-    def takes_note(speaker: Speaker, connection: socket.socket) -> None:
+    def takes_note(_: Speaker, connection: socket.socket) -> None:
         came.append(connection.recv(65536))
         connection.sendall(FINE)
 
