@@ -132,7 +132,8 @@ def step_with_patience(run: Replay, stop: threading.Event, enough: Any, wait: An
         stop=enough,
         sleep=lambda seconds: rest(run, stop, seconds),
     )
-    return retrying(next, tries)
+    last: Outcome | None = retrying(next, tries)
+    return last
 
 
 def fails(result: Outcome | None) -> bool:
