@@ -10,9 +10,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-NAIVE = Path(__file__).with_name("naive.py")
+PATIENCE_S = 600.0
+NAIVE, IDEAL, QUICK = (Path(__file__).with_name(f"{name}.py") for name in ("naive", "ideal", "quick"))
 
 
 def sale(number: int) -> bytes:
@@ -50,6 +51,14 @@ def sale(number: int) -> bytes:
     return json.dumps(document).encode()
 
 
+class Spent(NamedTuple):
+    """What a process took."""
+
+    wall_s: float
+    cpu_s: float  # user and system
+    most_mb: float  # resident
+
+
 class Shop:
     """A spool, two books, and our programs and the naive one over them, each a real process."""
 
@@ -66,9 +75,24 @@ class Shop:
 
     def run(self, command: list[str]) -> float:
         """Seconds from the start of a process until it has ended, well."""
+        return self.spend(command).wall_s
+
+    def spend(self, command: list[str], gone: Path | None = None) -> Spent:
+        """What a process took, from its start until it has ended, well; or, by the clock, until this file was gone."""
         began = time.perf_counter()
-        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return time.perf_counter() - began
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=said)
+            while gone is not None and gone.exists() and time.perf_counter() - began < PATIENCE_S:
+                time.sleep(0.001)
+            wall_s = time.perf_counter() - began
+            _, status, used = os.wait4(process.pid, 0)
+            wall_s = time.perf_counter() - began if gone is None else wall_s
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                raise RuntimeError(
+                    f"{command[-8:]} ended with {process.returncode}: {os.pread(said.fileno(), 2000, 0)!r}"
+                )
+        return Spent(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
     @contextlib.contextmanager
     def daemon(self, package: str, *arguments: str) -> Iterator[None]:
@@ -104,6 +128,33 @@ def shop(directory: Path | None = None) -> Iterator[Shop]:
     """A new place, gone at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as root:
         yield Shop(Path(root))
+
+
+class Quick:
+    """The server that takes everything (quick.py), in a process of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.host = f"127.0.0.1:{port}"
+        self.url = f"http://{self.host}/api/v3"
+
+    def last(self) -> dict[str, Any]:
+        """What it saw."""
+        with contextlib.closing(http.client.HTTPConnection(self.host, timeout=60)) as line:
+            line.request("GET", "/last")
+            found: dict[str, Any] = json.loads(line.getresponse().read())
+        return found
+
+
+@contextlib.contextmanager
+def quick(delay_ms: float = 0, port: int = 0) -> Iterator[Quick]:
+    """It until the block ends."""
+    command = [sys.executable, str(QUICK), str(delay_ms), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield Quick(int(process.stdout.readline()))
+        finally:
+            process.terminate()
 
 
 class Omneo:
