@@ -15,7 +15,7 @@ LOOK_S = 0.001
 
 
 def burst(files: int, rounds: int) -> dict[str, Any]:
-    """So many waiting files: each program from its start until the last has gone from the spool; net of an idle start."""
+    """So many waiting files: from the start of a program until the last is gone; `net` is without an idle start."""
     found = in_turns(
         rounds,
         {
