@@ -22,7 +22,12 @@ IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
 RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
-JITTER = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=30)  # full jitter, a second to half a minute
+HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
+JITTER = tenacity.wait_chain(  # after the first failure, the second, …
+    tenacity.wait_random(0.25, 0.75),  # spreads shops that failed in one moment evenly over the time between two tries
+    *[tenacity.wait_random(0.45, 0.55)] * (HURRIED - 1),
+    tenacity.wait_random_exponential(multiplier=1.15**-HURRIED, exp_base=1.15, max=60),  # full jitter, from a second on
+)
 
 
 class Grown(FileSystemEventHandler):
@@ -171,7 +176,7 @@ def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
 
 
 def back_off(state: tenacity.RetryCallState) -> float:
-    """Full jitter, growing slowly from a second to half a minute; or as long as Omneo asked for."""
+    """Half a second for ten seconds, then full jitter that grows slowly to a minute; or as long as Omneo asked for."""
     return float(max(asked_s(state), JITTER(state)))
 
 
