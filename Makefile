@@ -26,7 +26,8 @@ units: $(VENV)/installed
 deb: $(VENV)/installed
 	@$(BIN)/python systemd/deb/build.py dist/deb $(ARGS)
 
-# That package, installed and tried on a throw-away machine with systemd as PID 1 (root, systemd-container); says SKIPPED
+# That package, installed and tried on a throw-away machine with systemd as PID 1 (root, systemd-container; cc and loop
+# devices for an hour without a line, a wrong clock and a full disk); says SKIPPED
 # where one can't be booted (ARGS=--strict: fails).
 boot: deb
 	$(BIN)/python -m tests.boot $(ARGS)

@@ -11,14 +11,19 @@ from forwarder.options import ROUTES, link_options
 from journal import log
 from journal.command import beside, delivery_option, journal_option, json_option, print_json, tell
 
+SPOOL = click.option(
+    "--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, help="The spool, if it shall be looked at too."
+)
+
 
 @click.command()
 @journal_option
 @delivery_option
+@SPOOL
 @click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
 @click.option("--full", is_flag=True, help="With --json: everything that people are told.")
 @json_option
-def status(db: Path, delivery: Path | None, *, watch: bool, full: bool, as_json: bool) -> None:
+def status(db: Path, delivery: Path | None, spool: Path | None, *, watch: bool, full: bool, as_json: bool) -> None:
     """How things stand."""
     from forwarder import standing, standing_text
 
@@ -28,18 +33,18 @@ def status(db: Path, delivery: Path | None, *, watch: bool, full: bool, as_json:
 
         print_json(brief(db, book, log.utc_now()))
     elif as_json:
-        print_json(standing.look(db, book, log.utc_now()))
+        print_json(standing.look(db, book, log.utc_now(), spool))
     elif watch:
-        standing_text.watch(lambda: (standing.look(db, book, now := log.utc_now()), now))
+        standing_text.watch(lambda: (standing.look(db, book, now := log.utc_now(), spool), now))
     else:
-        for line in standing_text.lines(standing.look(db, book, now := log.utc_now()), now):
+        for line in standing_text.lines(standing.look(db, book, now := log.utc_now(), spool), now):
             tell(line)
 
 
 @click.command()
 @journal_option
 @delivery_option
-@click.option("--spool", envvar="OMNEO_JOURNAL_SPOOL", type=Path, help="The spool, if it shall be looked at too.")
+@SPOOL
 @link_options
 @ROUTES
 @json_option

@@ -123,7 +123,7 @@ class _Asked:
     def backlog(self, patient: Patient) -> str:
         standing = status.status(patient.db, patient.delivery, patient.now())
         waiting = standing["waiting"]
-        if not waiting or self._round_trip_s is None:
+        if not waiting or self._round_trip_s is None or standing["link"] in {"down", "paused"}:
             return f"{waiting} documents wait"
         each_s = max(self._round_trip_s, 1 / patient.rate if patient.rate else 0.0)
         return f"{waiting} documents wait: about {max(1, round(waiting * each_s / 60))} min at this speed"
@@ -133,8 +133,8 @@ ADVICE = {
     "not_now": "see to the router and the line; nothing is lost meanwhile",
     "lost": "see to the line; nothing is lost meanwhile",
     "not_omneo": "sign in to the network, or let the proxy pass Omneo's host",
-    "credentials": "write a good token into the token file",
+    "credentials": "write a good token into the token file; under systemd, then restart omneo-forwarder",
     "missing": "check --url",
-    "route": "check --url",
+    "route": "check --url, which ends in /api/v3, then try --routes guide",
     "no": "check --url, and the token",
 }

@@ -156,7 +156,10 @@ def spool(patient: Patient) -> str:
     place = patient.spool
     assert place is not None
     if not place.is_dir():
-        raise Ill(f"{place} is not there, or this user can't see it", "create it, or give the right one with --spool")
+        raise Ill(
+            f"{place} is not there, or this user can't see it",
+            "mount it, put it back, or give the right one with --spool",
+        )
     waiting = sum(entry.name.endswith(".json") and entry.is_file(follow_symlinks=False) for entry in os.scandir(place))
     told, probe = threading.Event(), place / f".omneo-doctor-{os.getpid()}"
     try:

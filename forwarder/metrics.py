@@ -36,7 +36,7 @@ DESCRIBED = {
     "omneo_exposure_value": ("What they are worth, by the currency that the till names", "currency"),
     "omneo_exposure_two_tills": ("Customers of whom two tills have such redemptions", ""),
     "omneo_disk_free_bytes": ("Free space where the books are, on the fuller of their disks", ""),
-    "omneo_disk_days_left": ("Days until that is used up, at the last day's rate", ""),
+    "omneo_disk_days_left": ("Days until intake stops for want of that, at the last day's rate", ""),
     "omneo_whole_way_timestamp_seconds": ("When a document or a canary last went the whole way", ""),
     "omneo_canary_out_seconds": ("For how long a canary has been out; 0: none is", ""),
     "omneo_clock_set_timestamp_seconds": ("When this machine's clock was last set", ""),

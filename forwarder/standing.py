@@ -14,6 +14,7 @@ from forwarder import status
 from forwarder.books import last_turn
 from forwarder.exposure import Exposure
 from journal import log, reserve, story
+from journal.rejected import REJECTED
 
 AGES_S = (60, 600, 3600, 86400, 604800)  # the backlog is told in pieces of at most this age
 SPEED_S = 300  # how long speed is measured over …
@@ -28,6 +29,7 @@ class Standing:
     journal: Path
     delivery: Path
     exposure: Exposure = field(default_factory=Exposure)
+    spool: Path | None = None
 
     def look(self, books: sqlite3.Connection, now: datetime) -> dict[str, Any]:
         """Everything, as `omneo-forwarder status --full --json` prints it. `books`: both, with the views."""
@@ -46,14 +48,15 @@ class Standing:
             "whole_way": _whole_way(books, now),
             "clock": _clock(books),
             "at_work": {"ingest": log.at_work(self.journal), "forwarder": log.at_work(self.delivery)},
+            "spool": None if self.spool is None else {"files": _files(self.spool)},
         }
 
 
-def look(journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:
+def look(journal: Path, delivery: Path, now: datetime, spool: Path | None = None) -> dict[str, Any]:
     """The same, once."""
     with closing(story.connect(journal, delivery)) as books:
         try:
-            return Standing(journal, delivery).look(books, now)
+            return Standing(journal, delivery, spool=spool).look(books, now)
         except sqlite3.OperationalError as error:
             raise log.reading_failed(error, journal) from error
 
@@ -160,20 +163,29 @@ def _clock(books: sqlite3.Connection) -> dict[str, Any] | None:
     return {"at": row[0], "was": row[1], "seconds": row[2]} if row else None
 
 
+def _files(spool: Path) -> int | None:
+    """How many files wait in the spool and in the directories of its tills; None if it isn't there for this user."""
+    try:
+        tills = [spool, *(each for each in spool.iterdir() if each.is_dir() and each.name != REJECTED)]
+        return sum(each.suffix == ".json" and each.name[0] != "." for till in tills for each in till.iterdir())
+    except OSError:
+        return None
+
+
 def _disk(books: sqlite3.Connection, journal: Path, delivery: Path, now: datetime) -> dict[str, Any]:
-    """Free space where the books are, and for how many days it is enough if they grow as in the last one."""
-    grows: dict[int, tuple[int, float]] = {}  # device → (free bytes, growth in bytes a day)
+    """Free space where the books are, and after how many days intake stops if they grow as in the last one."""
+    grows: dict[int, tuple[int, int, float]] = {}  # device → (free bytes, how many it leaves alone, growth a day)
     for schema, path in (("main", journal), ("delivery", delivery)):
-        free, _ = reserve.of(path.parent)
+        free, least = reserve.of(path.parent)
         device, head = path.parent.stat().st_dev, log.head(books, schema)[0]
         entries = head + 1 - first_at(books, schema, now - timedelta(seconds=DAY_S))
         growth = path.stat().st_size / head * entries if head and path.exists() else 0.0
-        grows[device] = (free, grows.get(device, (0, 0.0))[1] + growth)
+        grows[device] = (free, least, grows.get(device, (0, 0, 0.0))[2] + growth)
+    days = [max(0, free - least) / growth for free, least, growth in grows.values() if growth]
     free, least = reserve.of(journal.parent)
-    days = [left / growth for left, growth in grows.values() if growth]
     return {
-        "free_bytes": min(free for free, _ in grows.values()),
-        "grows_bytes_a_day": round(sum(growth for _, growth in grows.values())),
+        "free_bytes": min(free for free, _, _ in grows.values()),
+        "grows_bytes_a_day": round(sum(growth for _, _, growth in grows.values())),
         "days_left": round(min(days), 1) if days else None,
         "nearly_full": free < least,
     }

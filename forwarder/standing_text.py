@@ -119,6 +119,10 @@ def _stalled(told: dict[str, Any], now: datetime) -> Iterator[str]:
             yield f"  ! {program} is not running."
     if told["disk"]["nearly_full"]:
         yield "  ! The disk is nearly full: files stay in the spool."
+    if (spool := told["spool"]) is not None and spool["files"] is None:
+        yield "  ! The spool is not there, or this user can't see it: see omneo-forwarder doctor."
+    elif spool is not None and spool["files"]:
+        yield f"{spool['files']:,} file{'s' if spool['files'] > 1 else ''} in the spool, not in the journal yet."
     if way["canary_out_s"] is not None and way["canary_out_s"] > CANARY_S:
         yield f"  ! A canary has been out for {span(way['canary_out_s'])}: the forwarder does not follow the journal."
     if way["at"] is not None:
@@ -133,8 +137,9 @@ def _money(value: dict[str, Decimal]) -> str:
 
 
 def _disk(disk: dict[str, Any]) -> str:
-    free = f"{disk['free_bytes'] / 1e9:,.1f} GB free on disk"
-    if disk["days_left"] is None:
+    bytes_ = disk["free_bytes"]
+    free = f"{bytes_ / 1e9:,.1f} GB free on disk" if bytes_ >= 1e9 else f"{bytes_ / 1e6:,.0f} MB free on disk"
+    if disk["days_left"] is None or disk["nearly_full"]:
         return free + "."
     left = "more than ten years" if disk["days_left"] > 3650 else f"{disk['days_left']:,.0f} days"
     return f"{free}, enough for {left} at today's rate."

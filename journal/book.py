@@ -110,6 +110,8 @@ def _recognise(db: sqlite3.Connection, path: Path, book: str, oldest: int) -> No
 
 def _check_writable(path: Path) -> None:
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise system_failed(OSError(errno.EROFS, os.strerror(errno.EROFS)), path)
         words = "or its directory can't be written by this user; run the command as the user that owns it"
         raise Unusable(f"{path} {words}.")
 
@@ -176,6 +178,8 @@ def system_failed(error: OSError, path: Path) -> Exception:
     """Sort what the operating system says of a file in the same way."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NotNow(f"The disk that holds {path} is full; free some space.")
+    if error.errno == errno.EROFS:  # as the kernel makes it after an error, until somebody mounts it anew
+        return NotNow(f"The disk that holds {path} is read-only; look at the system's log.")
     if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}:
         return NotNow(f"{path}: {error.strerror}.")
     return Unusable(f"{path} can't be used: {error.strerror}. Check the path, and that this user may use it.")
@@ -199,6 +203,7 @@ def only_instance(path: Path, program: str) -> Iterator[None]:
         raise NotNow(f"Another {program} already works on {path}; stop it first.") from None
     try:
         clear_drafts(path)
+        _sync_name(path)
         yield
     finally:
         os.close(handle)
@@ -216,6 +221,15 @@ def clear_drafts(path: Path) -> None:
     with suppress(OSError):
         for draft in path.parent.glob(f".{escape(path.name)}.*.new*"):
             draft.unlink()
+
+
+def _sync_name(path: Path) -> None:
+    """Whoever made this book may have been killed before its name was on disk: here it is, before anything is added."""
+    try:
+        with suppress(PermissionError):
+            sync_directory(path.parent)
+    except OSError as error:
+        raise system_failed(error, path) from error
 
 
 def make_directory(path: Path) -> None:

@@ -167,6 +167,7 @@ def serve(journal: Path, delivery: Path, port: int, *, announce: Callable[[str],
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
+        listener.listen()  # before anybody is told of it
     except OSError as error:
         listener.close()
         words = f"Port {port} can't be had: {error.strerror}. Give another one with --port, or 0 for any."

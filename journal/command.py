@@ -15,7 +15,7 @@ import click
 
 from journal import log
 
-HUMBLE = (["verify"], ["witness"])  # walks through everything at the lowest priority: the tills come first
+HUMBLE = (["verify"], ["witness"])  # long walks get the processor that nobody else wants: sched(7), SCHED_IDLE
 MAX_BYTES = 1024 * 1024
 
 Command = Callable[..., Any]
@@ -124,7 +124,7 @@ def program(group: click.Group) -> NoReturn:
 
         sys.exit(shell_complete(group, {}, name, variable, asked))
     if sys.argv[1:2] in HUMBLE:
-        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
         with group.make_context(name, sys.argv[1:]) as context:
             group.invoke(context)

@@ -6,8 +6,9 @@ this moment is no finding: that is log.NotNow. Books are read in short pieces, s
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from journal.walk import DOCUMENTS, Book, Row, walk
 PIECE = 256  # entries read at a time: with their bodies they stay in the processor's cache …
 PIECE_BYTES = 8 * 1024 * 1024  # … and bytes of bodies, for our own memory's sake, looked at …
 FETCH = 64  # … after so many entries
-LOOK = 2000  # entries of the delivery book whose documents are looked up at a time
+GROWING_S, RESTS = 1.0, 6.0  # so long after a book has grown, rests of so many times what the last piece took
+LOOK = 500  # entries of the delivery book whose documents are looked up at a time
 BEFORE_ALL = -(2**63)  # the smallest number there is
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
 ENTRIES = (
@@ -51,6 +53,36 @@ class File:
     broken: bool = False  # it can't be read to its end, or has no entries to be read, which has been said
 
 
+class Courtesy:
+    """Whoever writes goes first: a walk that meets them at every commit, and on every processor, would slow them."""
+
+    def __init__(
+        self, *books: Path, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        """Of those who write these books. `clock` and `sleep` in seconds."""
+        self._books, self._clock, self._sleep = books, clock, sleep
+        self._changed = self._look()
+        self._began = clock()
+        self._until = self._began
+
+    def __call__(self) -> None:
+        """After each piece: rest, if somebody has written lately. The books are at rest most of the night."""
+        now = self._clock()
+        if (changed := self._look()) != self._changed:
+            self._changed, self._until = changed, now + GROWING_S
+        if now < self._until:
+            self._sleep((now - self._began) * RESTS)
+            now = self._clock()
+        self._began = now
+
+    def _look(self) -> list[int]:
+        seen = []
+        for book in self._books:
+            with suppress(OSError):  # not there yet, or no longer
+                seen.append(book.stat().st_mtime_ns)
+        return seen
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a walk."""
@@ -70,18 +102,19 @@ def verify(journal: Path, delivery: Path) -> dict[str, Any]:
 def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequence[Taken] = ()) -> Verdict:
     """Both books, against checkpoints that were taken away earlier."""
     ours, theirs = File(journal, Book("journal")), File(delivery, Book("delivery"))
+    rest = Courtesy(journal, delivery)
     roots = ours.book.roots = Roots(ours.book.found, keys, taken)
-    _reading(ours, lambda db: _walk(ours, db))
+    _reading(ours, lambda db: _walk(ours, db, rest))
     roots.compare(ours.book.seq)
     second: dict[str, Any] = {"entries": 0, "head": None}
     if delivery.exists():
-        _reading(theirs, lambda db: _walk(theirs, db))
+        _reading(theirs, lambda db: _walk(theirs, db, rest))
         second = {"entries": theirs.book.seq, "head": theirs.book.digest.hex()}
         # What the journal said before this delivery book was begun was about an earlier one, which was lost.
         told = [claim for claim in ours.book.claims if claim[0] > theirs.book.born]
         _reading(theirs, lambda db: _agrees(theirs.book, db, told))
         _reading(ours, lambda db: _agrees(ours.book, db, theirs.book.claims))
-        _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first)))
+        _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first, rest)))
     problems = ours.book.problems + theirs.book.problems
     first = {"ok": not problems, "entries": ours.book.seq, "head": ours.book.digest.hex()}
     return Verdict(first | {"delivery": second, "problems": problems}, ours.book.gone, roots.signed, roots.covered)
@@ -122,7 +155,7 @@ def _text(raw: bytes) -> str:
         return Garbled(f"\udcff{raw!r}")  # half a character, so that it is nobody's text
 
 
-def _walk(file: File, db: sqlite3.Connection) -> bool:
+def _walk(file: File, db: sqlite3.Connection, rest: Courtesy) -> bool:
     """Every entry, from the first to the last. False: there are no tables that could be walked."""
     book = file.book
     if not _schema(book, db):
@@ -145,6 +178,7 @@ def _walk(file: File, db: sqlite3.Connection) -> bool:
         ):
             _strays(book, db, "seq > ? AND seq <= ?", here)
         last = piece[-1][0]
+        rest()
     if book.seq == 0:
         book.found(0, "there is no entry in it")
     _strays(book, db, "seq > ?", (last,))
@@ -215,7 +249,7 @@ def _agrees(book: Book, db: sqlite3.Connection, claims: list[tuple[int, int, str
             return
 
 
-def _abouts(book: Book, db: sqlite3.Connection, journal: sqlite3.Connection) -> None:
+def _abouts(book: Book, db: sqlite3.Connection, journal: sqlite3.Connection, rest: Courtesy) -> None:
     """Whatever the delivery book says, it says about a document that the journal holds."""
     kinds = ", ".join(f"'{kind}'" for kind in sorted(DOCUMENTS))
     for low in range(1, book.seq + 1, LOOK):
@@ -229,3 +263,4 @@ def _abouts(book: Book, db: sqlite3.Connection, journal: sqlite3.Connection) -> 
         for seq, about in told:
             if about not in documents:
                 book.found(seq, f"speaks of entry {about}, which is no document of this journal")
+        rest()

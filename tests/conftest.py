@@ -1,5 +1,6 @@
 """Fixtures of all rooms."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ from tills import Shop
 
 # For tests that use a campaign's parts. At the end, so that the programs are still those that are installed.
 sys.path.append(str(Path(__file__).parent.parent))
+
+# Whoever starts the tests in the background has SIGINT ignored, and so would the programs that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = [
     "counter",

@@ -233,10 +233,11 @@ def untold() -> None:
 
 
 def unopened() -> None:
-    """Looks at the spool before it has written anything."""
-    from journal import ingest
+    """Looks at the spool before it has put anything on disk."""
+    from journal import book, ingest
 
     ingest.opened = lambda *_, **__: None
+    book._sync_name = lambda _: None
 
 
 def rash() -> None:

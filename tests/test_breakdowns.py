@@ -17,7 +17,7 @@ SIGNS = {
     "address": "Omneo has no such route",
     "clock": "this machine's clock is",
     "disk": "nearly full",
-    "spool": "the spool can't be read",
+    "spool": "is not there, or this user can't see it",
     "intake": "omneo-journal ingest is not running",
     "hangs": "has not followed the journal",
     "till": "invalid",

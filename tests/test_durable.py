@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -73,3 +74,41 @@ def test_a_commit_that_lasts_is_not_now_for_whoever_reads_meanwhile(tmp_path: Pa
             log.head(reader)
         writer.execute("ROLLBACK")
     assert verdict(found.value) == ("A book is held by another program; try again in a moment.", 75)
+
+
+def test_a_disk_that_the_kernel_made_read_only_is_not_now(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        log.create(disk / "journal.db", "journal", {})
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        with pytest.raises(log.NotNow, match="is read-only"):
+            log.open_book(disk / "journal.db", "journal", write=True)
+        with pytest.raises(log.NotNow, match="is read-only"), only_instance(disk / "delivery.db", "a test"):
+            pass
+        log.open_book(disk / "journal.db", "journal", write=False).close()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_the_name_of_a_book_is_on_disk_before_anything_is_added_to_it(tmp_path: Path, done: list[str]) -> None:
+    log.create(tmp_path / "journal.db", "journal", {})
+    done.clear()
+    with only_instance(tmp_path / "journal.db", "a test"):
+        assert done == [f"fsync {tmp_path.name}"]
+
+
+def test_a_program_whose_book_can_not_be_synced_starts_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    log.create(tmp_path / "journal.db", "journal", {})
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(log.NotNow, match="Input/output error"), only_instance(tmp_path / "journal.db", "a test"):
+        pass

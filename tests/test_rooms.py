@@ -100,7 +100,7 @@ FORWARDER = {
     "decide": "books known journal.log",
     "status": "books journal.log journal.story",
     "exposure": "books journal.document journal.log",
-    "standing": "books exposure status journal.log journal.reserve journal.story",
+    "standing": "books exposure status journal.log journal.reserve journal.story journal.rejected",
     "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
     "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",

@@ -20,7 +20,7 @@ from forwarder.exposure import Exposure
 from forwarder.replay import step
 from forwarder.sandbox.customers import JANE
 from forwarder.status import status
-from journal import log, story
+from journal import log, reserve, story
 
 
 def redemption(external_id: str, customer: str = "jane", terminal: str | None = "T1", **fields: Any) -> dict[str, Any]:
@@ -222,6 +222,20 @@ def test_the_disk_lasts_for_as_long_as_it_grows_today(store: Store) -> None:
     assert disk["days_left"] == pytest.approx(disk["free_bytes"] / disk["grows_bytes_a_day"], rel=0.05)
 
 
+@pytest.mark.parametrize(("over", "days"), [(2**20, True), (-(2**20), False)])
+def test_the_disk_lasts_until_intake_stops(
+    store: Store, monkeypatch: pytest.MonkeyPatch, over: int, days: bool
+) -> None:
+    store.take(*(sale(f"S-{number}") for number in range(20)))
+    free = (reserve.BYTES + over) // 4096
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((4096, 4096, 10**9, free, free, 1, 1, 1, 0, 255)))
+    disk = look(store)["disk"]
+    assert disk["days_left"] == pytest.approx(over / disk["grows_bytes_a_day"] if days else 0, abs=0.1)
+    assert disk["nearly_full"] is not days
+    words = "68 MB free on disk, enough for" if days else "66 MB free on disk."
+    assert words in told(store)
+
+
 # -- what hangs -----------------------------------------------------------------------------------------------------
 
 
@@ -300,14 +314,33 @@ def test_watching_shows_what_comes_until_it_is_stopped(store: Store) -> None:
                 shown += os.read(screen, 65536)
             return words in shown
 
-        wait_until(lambda: sees(b"Nothing waits."))
-        store.take(sale("S-1"))
-        wait_until(lambda: sees(b"1 waiting"))
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: sees(b"\x1b[?25h"))
-        assert process.wait(20) == 130
+        try:
+            wait_until(lambda: sees(b"Nothing waits."))
+            store.take(sale("S-1"))
+            wait_until(lambda: sees(b"1 waiting"))
+            process.send_signal(signal.SIGINT)
+            wait_until(lambda: sees(b"\x1b[?25h"))
+            assert process.wait(20) == 130
+        finally:
+            process.kill()
     os.close(screen)
     assert b"Traceback" not in shown
+
+
+def test_files_in_the_spool_are_counted_and_a_spool_that_is_not_there_is_named(store: Store, tmp_path: Path) -> None:
+    """Once: nothing waited and no flag was open, in a shop whose spool was gone."""
+    spool = tmp_path / "tills"
+    for name in ("a.json", "till-2/b.json", "till-2/.c.json", "rejected/d.json", "e.txt"):
+        (spool / name).parent.mkdir(parents=True, exist_ok=True)
+        (spool / name).write_text("{}")
+
+    def said(given: Path | None) -> str:
+        now = store.now()
+        return "\n".join(standing_text.lines(standing.look(store.db, store.delivery, now, given), now))
+
+    assert "2 files in the spool, not in the journal yet." in said(spool)
+    assert "! The spool is not there" in said(tmp_path / "nowhere")
+    assert "spool" not in said(None)
 
 
 def test_watching_into_a_file_is_plain_text(store: Store, tmp_path: Path) -> None:
@@ -317,7 +350,10 @@ def test_watching_into_a_file_is_plain_text(store: Store, tmp_path: Path) -> Non
         out.open("wb") as file,
         subprocess.Popen(watching, env=ENVIRONMENT, stdout=file, stderr=file) as process,
     ):
-        wait_until(lambda: b"waiting" in out.read_bytes())
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
+        try:
+            wait_until(lambda: b"waiting" in out.read_bytes())
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
     assert b"\x1b" not in out.read_bytes()

@@ -1,6 +1,7 @@
 """`verify` finds every alteration inside a book, names the entry, and never falls over what it finds."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ from tills import Shop, broken, sale
 
 from journal import chain, log
 from journal.log import Entry
-from journal.verify import verify
+from journal.verify import Courtesy, verify
 
 SALES = (2, 3, 4)  # the entries of the shop below: 1 created, 2 to 4 sales, 5 invalid, 6 its flag, 7 opened
 
@@ -424,3 +425,16 @@ def test_a_book_that_could_not_be_walked_is_asked_no_more(shop: Shop) -> None:
     with closing(sqlite3.connect(shop.delivery)) as delivery:
         delivery.execute("DROP TABLE body")
     assert {(each["book"], each["seq"]) for each in verify(shop.db, shop.delivery)["problems"]} == {("delivery", 0)}
+
+
+def test_a_walk_rests_between_its_pieces_while_somebody_writes_and_a_second_longer(tmp_path: Path) -> None:
+    book, missing = tmp_path / "journal.db", tmp_path / "delivery.db"
+    book.write_bytes(b"")
+    now, rests = [100.0], list[float]()
+    courtesy = Courtesy(book, missing, clock=lambda: now[0], sleep=rests.append)
+    for took_s, somebody_wrote in ((0.01, False), (0.01, True), (0.5, False), (2.0, False)):
+        if somebody_wrote:
+            os.utime(book, ns=(1, 1))
+        now[0] += took_s
+        courtesy()
+    assert rests == pytest.approx([0.06, 3.0])

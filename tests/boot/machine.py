@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 HIDDEN = ("/root", "/home", "/srv", "/work")  # a machine that has never seen the project
+DISK_BYTES = 2 * 1024**3
 ACT = """[Unit]
 After=basic.target dbus.socket
 [Service]
@@ -101,11 +102,27 @@ def machine(files: Mapping[str, Path]) -> Iterator[Machine]:
             raise MissingError("overlayfs")
         try:
             _furnish(root, files)
-            yield Machine(root)
+            with _small_disk(place / "disk.img", root / "disk"):
+                yield Machine(root)
         finally:
             subprocess.run(["umount", root], check=True)
     finally:
         shutil.rmtree(place)
+
+
+@contextmanager
+def _small_disk(image: Path, at: Path) -> Iterator[None]:
+    """A disk of its own, on a file with holes, that a scene can fill; nothing there where no such thing can be had."""
+    image.touch()
+    os.truncate(image, DISK_BYTES)
+    made = ["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, at]
+    at.mkdir()
+    there = all(subprocess.run(command, capture_output=True, check=False).returncode == 0 for command in made)
+    try:
+        yield
+    finally:
+        if there:
+            subprocess.run(["umount", at], check=True)
 
 
 def _furnish(root: Path, files: Mapping[str, Path]) -> None:

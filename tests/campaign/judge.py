@@ -158,7 +158,9 @@ def _left_over(place: Place, drops: list[Drop]) -> list[str]:
     aside = place.spool / "rejected"
     there = {str(path.relative_to(aside)) for path in aside.rglob("*") if path.is_file()}
     wrong += [f"rejected/{name} does not belong there" for name in sorted(there - allowed)]
-    books = {"journal.db", "journal.db.lock", "journal.db.keep.lock", "delivery.db", "delivery.db.lock"}
+    books = {"journal.db", "journal.db.lock", "journal.db.keep.lock"}
+    books |= {"delivery.db", "delivery.db.lock", "delivery.db.ballast"}
+    books |= {"journal.db.format-1"}  # the copy that a migration keeps
     wrong += [
         f"{path.name}: left beside the books" for path in place.journal.parent.iterdir() if path.name not in books
     ]

@@ -27,7 +27,7 @@ HOLD_S = 1.0
 CALM_S = 60.0
 FILLS = 6  # a commit that is under way gives back what it held
 SIZE = 4 * 1024 * 1024
-PLANTED = {"shrugging": ("full", "books")}
+PLANTED = {"shrugging": ("inode-less", "books")}  # before a disk is full, intake stops by itself
 
 
 @dataclass

@@ -6,6 +6,7 @@ and at which of the three; `struck` counts how often it did.
 """
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -30,8 +31,14 @@ class Talk:
         self._answer: bytes | None = None
 
     def answer(self) -> bytes:
-        """Pass the request on to the sandbox: now it has been carried out. Its whole answer."""
+        """
+        Pass the request on to the sandbox: now it has been carried out. Its whole answer.
+
+        Not when nobody waits for it any more: a request that overtook the next ones would be judged as a blind resend.
+        """
         if self._answer is None:
+            if select.select([self.connection], [], [], 0)[0]:  # nobody sends two requests at once: that is the end
+                raise ConnectionAbortedError
             self._answer = self.front.ask(self.heard)
         return self._answer
 

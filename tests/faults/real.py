@@ -108,7 +108,7 @@ def again(stage: Stage, url: str) -> Iterator[list[str]]:
     if not stage.place.journal.exists():
         yield ["journal", "init"]
     yield ["journal", "ingest", "--once"]
-    if stage.scenario.name not in {"first", "intake"}:
+    if stage.scenario.name not in {"first", "intake", "migration"}:
         yield stage.scenario.words(stage, url)
 
 

@@ -1,5 +1,6 @@
 """
-What is going on when the fault comes: the first run, intake, delivery, a redaction, an archive, a checkpoint.
+What is going on when the fault comes: the first run, intake, an older journal brought forward, delivery, a redaction,
+an archive.
 
 Each lays out a shop, names the real command that is to be broken, knows how to go on after it (the same again, as
 whoever starts it would), and adds to the judge's lines what only it can lose.
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from journal import archive, log, packed, redact
+from journal import archive, log, migrate, packed, redact
 from tests.campaign.drops import Drop
 from tests.faults import shop
 from tests.faults.judge import Near, judge
@@ -102,6 +103,15 @@ def _lay_intake(stage: Stage, seed: int, _: NearOmneo) -> None:
     shop.put(stage.place, stage.drops[BEFORE:])
 
 
+def _lay_older(stage: Stage, seed: int, omneo: NearOmneo) -> None:
+    """The journal is of the first form; tests/formats holds real ones, and here only the way forward counts."""
+    _lay_intake(stage, seed, omneo)
+    with contextlib.closing(sqlite3.connect(stage.place.journal, isolation_level=None)) as db:
+        for index in sorted(migrate.MAY_LACK[1]):
+            db.execute(f"DROP INDEX {index}")
+        db.execute("PRAGMA user_version = 1")
+
+
 def _lay_delivery(stage: Stage, seed: int, _: NearOmneo) -> None:
     _new_journal(stage)
     stage.drops = shop.written(seed, SENT)
@@ -147,6 +157,11 @@ def _take(stage: Stage, _: NearOmneo) -> None:
     take(stage.place, stage.clock)
 
 
+def _forward_and_take(stage: Stage, _: NearOmneo) -> None:
+    migrate.forward(stage.place.journal, "journal")
+    take(stage.place, stage.clock)
+
+
 def _deliver(stage: Stage, omneo: NearOmneo) -> None:
     take(stage.place, stage.clock)
     deliver(stage.place, omneo, stage.place.root / "token")
@@ -170,6 +185,19 @@ def _archive(stage: Stage, _: NearOmneo) -> None:
 
 def _before(stage: Stage) -> str:
     return (stage.clock.now() + timedelta(days=2)).strftime("%Y-%m-%d")
+
+
+def _was_kept(stage: Stage) -> list[str]:
+    """The journal as it was lies beside, whole, and no draft of it."""
+    journal = stage.place.journal
+    kept = journal.with_name(f"{journal.name}.format-1")
+    if not kept.exists():
+        return ["migration: no copy of the older journal was kept"]
+    with contextlib.closing(sqlite3.connect(f"{kept.as_uri()}?mode=ro", uri=True)) as db:
+        form = db.execute("PRAGMA user_version").fetchone()[0]
+        entries = db.execute("SELECT count(*) FROM log").fetchone()[0]
+    whole = form == 1 and entries > BEFORE
+    return [] if whole else [f"migration: what was kept is of form {form} and has {entries} entries"]
 
 
 def _bodies_are_somewhere(stage: Stage) -> list[str]:
@@ -201,6 +229,7 @@ SCENARIOS = {
     for scenario in (
         Scenario("first", _lay_first, lambda *_: ["journal", "init"], _create_and_take),
         Scenario("intake", _lay_intake, lambda *_: ["journal", "ingest", "--once"], _take),
+        Scenario("migration", _lay_older, lambda *_: ["journal", "ingest", "--once"], _forward_and_take, _was_kept),
         Scenario(
             "first delivery",
             _lay_delivery,
