@@ -33,19 +33,20 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, stream: httpcore.NetworkStream, left: "Deadline") -> None:
         self._stream = stream
         self._left = left
-        self._held = b""  # what was written and hasn't left: whoever writes a request reads an answer next
+        self._held = b""  # of a request, and has not left
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        if self._held:
-            leaving, self._held = self._held, b""
-            with contextlib.suppress(httpcore.WriteError):  # a server may close early, and say why before
-                self._send(leaving)
+        self._leave()
         return self._stream.read(max_bytes, self._left.or_raise(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        """Hold it until the request is whole: httpcore writes the head, the body, and an empty end."""
         self._held += buffer
+        if not buffer:
+            self._leave()
 
-    def _send(self, leaving: bytes) -> None:
+    def _leave(self) -> None:
+        leaving, self._held = self._held, b""
         for start in range(0, len(leaving), PIECE_BYTES):  # one write may be many sends, each with the whole time-out
             self._stream.write(leaving[start : start + PIECE_BYTES], self._left.or_raise(httpcore.WriteTimeout))
 
