@@ -27,6 +27,7 @@ from watchdog.observers import Observer
 
 from journal import canary, check, document, known, log, reserve
 from journal.files import CANARY, Contents
+from journal.leaving import Leaving
 from journal.notify import Pulse
 from journal.rejected import REJECTED
 from journal.reserve import Room
@@ -82,16 +83,17 @@ def sweep(
     Take everything that is due. Raises log.NotNow when the journal can't be written now, or the disk has no `room` for
     more: the files stay.
     """
-    swept = Swept()
+    swept, pulse = Swept(), pulse or Pulse()
     try:
         for batch in spool.batches(spool.ready(), time.monotonic()):
             _take(batch, spool, db, swept, say=say, now=now, room=room)
-            (pulse or Pulse()).beat()
-    except log.NotNow:
-        spool.let_go()  # which makes room
+            pulse.beat()
+            spool.let_go(pulse.beat, Leaving.fits)
+    except log.NotNow:  # the disk may be full: this makes room, whatever else has come
+        spool.let_go(pulse.beat, Leaving.empty)
         raise
     if not spool.more:
-        spool.let_go()
+        spool.let_go(pulse.beat)
     spool.swept_at = time.time()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
@@ -209,8 +211,7 @@ def run(
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
         pulse.stopping()
-    wake.clear()
-    spool.let_go()
+    spool.let_go(until=Leaving.empty)
     say("stopped")
 
 

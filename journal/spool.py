@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +154,8 @@ class Spool:
             file = as_file(file.path, seen)
             if seen.st_size > self.max_bytes:
                 return self._measure(file, handle)
-            body = os.read(
-                handle, seen.st_size + 1
-            )  # not as much as there may be: to make room costs more than to read
+            # Not with room for as much as there may be, which would cost more than to read.
+            body = os.read(handle, seen.st_size + 1)
             while len(body) < seen.st_size and (chunk := os.read(handle, seen.st_size + 1 - len(body))):
                 body += chunk
             if len(body) > seen.st_size:  # it grew while we read
@@ -220,17 +218,16 @@ class Spool:
             return False
         self._restless.pop(file.path, None)
         self._leaving.add(private, file)
-        if self._leaving.full:
-            self.let_go()
         return True
 
-    def let_go(self) -> None:
-        """Unlink what was retired, until something new comes."""
-        self._leaving.go(self._prefix, self._is, self._stays)
+    def let_go(
+        self, beat: Callable[[], object] = lambda: None, until: Callable[[Leaving], bool] = Leaving.disturbed
+    ) -> None:
+        """Unlink what was retired, until something new comes, or so far. `beat` is called after each."""
+        self._leaving.go(self._prefix, self._is, self._stays, beat, until)
 
-    def _stays(self, private: str, file: File, error: OSError) -> None:
-        """It is in the log; when it is seen again it is a repeat."""
-        self._later(replace(file, path=private), f"is in the journal but can't be removed: {error.strerror}")
+    def _stays(self, file: File, error: OSError) -> None:
+        self.tell(file.path, f"is in the journal but can't be removed: {error.strerror}")
 
     def reject(self, file: File, error: dict[str, Any]) -> bool:
         """

@@ -52,7 +52,7 @@ JOURNAL = {
     "gauges": "say",
     "metrics": "gauges log say spool",
     "reserve": "log",
-    "ingest": "canary check document files known log notify rejected reserve say spool",
+    "ingest": "canary check document files known leaving log notify rejected reserve say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from tills import Shop, broken, sale, wait_until
 
-from journal import ingest, measure, rejected, spool
+from journal import ingest, leaving, measure, rejected, spool
 from journal.files import Contents, File
+from journal.log import NotNow
 from journal.rejected import cut, printable
 from journal.spool import QUIET_S, Spool
 
@@ -233,13 +234,61 @@ def test_what_somebody_still_writes_to_is_not_unlinked(shop: Shop) -> None:
 
 def test_what_a_crash_left_to_be_unlinked_is_a_repeat(shop: Shop) -> None:
     shop.drop("a.json", sale("S-1"))
-    wake = threading.Event()
-    wake.set()
-    ingest.sweep(Spool(shop.spool, 1024 * 1024, lambda *_: None, wake=wake), shop.book, say=shop.say)
+    ingest.sweep(busy(shop), shop.book, say=shop.say)
     assert shop.waiting() != []
     assert shop.sweep().repeated == 1
     assert shop.waiting() == []
     assert shop.sales() == ["S-1"]
+
+
+def busy(shop: Shop) -> Spool:
+    """A spool into which something new comes all the while."""
+    wake = threading.Event()
+    wake.set()
+    return Spool(shop.spool, 1024 * 1024, lambda path, why: shop.say("passed_over", path=path, why=why), wake=wake)
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MOST", 3), ("MOST_BYTES", 3 * len(sale("S-1")))])
+def test_only_so_much_waits_to_be_unlinked(shop: Shop, monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    monkeypatch.setattr(leaving, bound, most)
+    monkeypatch.setattr(spool, "BATCH_FILES", 1)
+    files = busy(shop)
+    for number in range(1, 7):
+        shop.drop(f"{number}.json", sale(f"S-{number}"), age=10 - number)
+        ingest.sweep(files, shop.book, say=shop.say)
+    assert shop.sales() == [f"S-{number}" for number in range(1, 7)]
+    assert sorted(name.rpartition("-")[2] for name in shop.waiting()) == ["5.json", "6.json"]
+
+
+def test_a_disk_without_room_gets_what_only_had_to_be_unlinked(shop: Shop) -> None:
+    """Even while new files come all the time: they can't be taken before."""
+
+    def full() -> None:
+        raise NotNow("no room")
+
+    files = busy(shop)
+    shop.drop("a.json", sale("S-1"))
+    ingest.sweep(files, shop.book, say=shop.say)
+    assert len(shop.waiting()) == 1
+    shop.drop("b.json", sale("S-2"))
+    with pytest.raises(NotNow):
+        ingest.sweep(files, shop.book, say=shop.say, room=full)
+    assert shop.waiting() == ["b.json"]
+
+
+def test_what_cannot_be_unlinked_is_said_once_and_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.drop("a.json", sale("S-1"))
+    shop.drop("till-1/b.json", sale("S-2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing(os.unlink, "till-1"))
+        for _ in range(3):
+            shop.sweep()
+    assert [event for event, _ in shop.said] == ["passed_over", "swept"]
+    assert shop.said[0][1]["path"] == "till-1/b.json"
+    assert len(shop.waiting()) == 1
+    shop.sweep()
+    assert shop.waiting() == []
+    assert shop.sales() == ["S-1", "S-2"]
 
 
 @pytest.mark.parametrize(
