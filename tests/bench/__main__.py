@@ -114,7 +114,9 @@ def main() -> int:
         told["when"][name] = machine() | {"load": (began + os.getloadavg()[0]) / 2}
         forgiven = goals.leeway(name, found, leeway)
         table(name, found, forgiven)
-        missed += [f"{name} {goal.figure}" for goal in goals.of(name).values() if not goal.met(found[goal.figure], forgiven)]
+        missed += [
+            f"{name} {goal.figure}" for goal in goals.of(name).values() if not goal.met(found[goal.figure], forgiven)
+        ]
         if chosen.json:
             chosen.json.write_text(json.dumps(told, indent=1) + "\n")
     if chosen.page:

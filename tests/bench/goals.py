@@ -59,7 +59,9 @@ GOALS = (
     Goal("starts", "journal_help_s", AT_MOST, 0.12, "omneo-journal --help, seconds"),
     Goal("idle", "ingest_wakes", AT_MOST, 1.0, "idle: wake-ups a second, omneo-journal"),
     Goal("idle", "forwarder_wakes", AT_MOST, 1.0, "idle: wake-ups a second, omneo-forwarder"),
-    Goal("idle", "busier_ms_in_10_s", AT_MOST, 10.0, "idle: ms of processor in 10 s (a tick is 10), the busier program"),
+    Goal(
+        "idle", "busier_ms_in_10_s", AT_MOST, 10.0, "idle: ms of processor in 10 s (a tick is 10), the busier program"
+    ),
     Goal("idle", "down_ms_a_second", AT_MOST, 2.0, "line down: ms of processor a second"),
     Goal("back", "first_p95_s", AT_MOST, 0.5, "the line comes back: seconds to the first request, 95th percentile"),
     Goal("back", "tries_a_second_at_first", AT_MOST, 2.1, "tries a second in the first ten seconds"),
