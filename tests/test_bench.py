@@ -1,12 +1,15 @@
 """The measurements' own arithmetic, and the page that is made of them; what they measure is `make bench`."""
 
 import argparse
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench import goals, page, turns
+from tests.bench.page import HOUSE
 
 CHOSEN = argparse.Namespace(slice=True, long=False, rounds=1, entries=None, room=Path())
 TOLD = {
@@ -50,11 +53,23 @@ def test_the_page_shows_what_was_asked_reached_and_missed() -> None:
     assert 'class="missed"' in page.plots(told)["goals.svg"]
 
 
+def test_no_figure_of_the_page_is_written_by_hand() -> None:
+    before, _, rest = page.PAGE.read_text("utf-8").partition(page.BEGIN)
+    assert re.findall(r"[\d.]+ ?(?:µs|MB|GB|%|files/s|times)", before + rest.partition(page.END)[2]) == []
+
+
+def test_what_the_prose_names_is_measured() -> None:
+    """`a_figure_us` and the like, in the sections that it sends the reader to."""
+    prose = page.PAGE.read_text("utf-8").partition(page.BEGIN)[0]
+    made = "".join((HOUSE / "tests/bench" / name).read_text("utf-8") for name in ("parts.py", "disk.py"))
+    named = re.findall(r"`(\w+)_(us|ms)`", prose)
+    assert named
+    assert [name for name, _ in named if f'"{name}' not in made] == []
+
+
 def test_the_page_as_it_stands_is_made_of_the_figures_as_they_stand() -> None:
     if not page.FIGURES.exists():
         pytest.skip("nothing was measured yet")
-    import json
-
     told = json.loads(page.FIGURES.read_text("utf-8"))
     assert page.whole(page.PAGE.read_text("utf-8"), told) == page.PAGE.read_text("utf-8")
     for name, picture in page.plots(told).items():

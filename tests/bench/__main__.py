@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench import burst, deliver, disk, goals, grow, idle, kill, lanes, looks, outage, page, single
+from tests.bench import burst, deliver, disk, goals, grow, idle, kill, lanes, looks, outage, page, parts, single
 
 Figures = dict[str, Any]
-SLICE = "burst,single,delivery,reversals,lanes,line,idle,starts,verify,week"
+SLICE = "burst,single,delivery,reversals,lanes,line,back,idle,starts,verify,week"
 LONG = "memory,grow,bodies,kill"
 
 
@@ -31,6 +31,7 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], Figures]]
     entries, room = chosen.entries, chosen.room
     return {
         "disk": lambda: disk.commits(50 if small else 200),
+        "parts": lambda: parts.parts(500 if small else 4000, rounds),
         "burst": lambda: burst.burst(1000 if small else 10_000, rounds),
         "spool": lambda: burst.hundred_thousand(2_000 if small else 100_000),
         "delivery": lambda: deliver.delivery(300 if small else 5000, rounds),
@@ -39,7 +40,7 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], Figures]]
         "lanes": lambda: lanes.drain(*((100, 1) if small else (600, min(rounds, 3)))),
         "reversals": lambda: lanes.reversals(*((150, 6, (9, 17), 3) if small else (2000, 20, (60, 120), 15))),
         "back": lambda: outage.back(3 if small else 40, (2.0, 4.0)),
-        "week": lambda: outage.week(100 if small else 50_000),
+        "week": lambda: outage.week(*((100, 0.5) if small else (50_000, 7.0))),
         "idle": lambda: idle.cost(10.0 if small else 60.0),
         "starts": lambda: looks.starts(5 if small else 15),
         "verify": lambda: looks.verify(5_000 if small else 50_000, rounds),

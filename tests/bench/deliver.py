@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,15 +18,14 @@ HEAD = {"Authorization": "Bearer sandbox", "Content-Type": "application/json", "
 
 def delivery(sales: int, rounds: int) -> dict[str, Any]:
     """From the spool to a server that answers at once, both halves one after the other, each to its end."""
-    with quick() as there:
-        turns: dict[str, Callable[[], tuple[Spent, Spent]]] = {
-            "ours": lambda: _ours(there, sales),
-            "ideal": lambda: _ideal(there, sales, "rename", "group"),
-            "careful": lambda: _ideal(there, sales, "unlink", "each"),
-            "naive": lambda: _naive(there, sales),
-            "bare": lambda: _bare(there, sales),
-        }
-        found = in_turns(rounds, turns)
+    turns: dict[str, Callable[[], tuple[Spent, Spent]]] = {
+        "ours": lambda: _through(sales, _ours),
+        "ideal": lambda: _through(sales, lambda *where: _ideal(*where, "rename", "group")),
+        "careful": lambda: _through(sales, lambda *where: _ideal(*where, "unlink", "each")),
+        "naive": lambda: _through(sales, _naive),
+        "bare": lambda: _through(sales, _bare),
+    }
+    found = in_turns(rounds, turns)
     figures: dict[str, Any] = {"sales": sales}
     for name, rows in found.items():
         figures[f"{name}_a_second"] = sales / middle([taken.wall_s + sent.wall_s for taken, sent in rows])
@@ -46,39 +46,45 @@ def forwarder(place: Shop, there: Quick, *options: str) -> list[str]:
     return place.command("forwarder", "run", "--once", "--rate", "0", "--url", there.url, *options)
 
 
-def _ours(there: Quick, sales: int) -> tuple[Spent, Spent]:
-    with shop() as place:
-        place.run(forwarder(place, there))  # begins the delivery book: what the journal holds by then is looked up
-        place.fill(range(sales))
-        taken = place.spend(burst.ours(place))
-        return taken, _all_there(there, sales, lambda: place.spend(forwarder(place, there)))
+def _through(sales: int, both: Callable[[Shop, Quick, int], tuple[Spent, Spent]]) -> tuple[Spent, Spent]:
+    """All of them must have come, each once and in order."""
+    with quick() as there, shop() as place:
+        spent = both(place, there, sales)
+        seen = there.last()
+        if seen["posts"] != sales or seen["inversions"]:
+            raise RuntimeError(f"{seen['posts']} of {sales} sales came, {seen['inversions']} of them out of order")
+        return spent
 
 
-def _ideal(there: Quick, sales: int, removal: str, mode: str) -> tuple[Spent, Spent]:
-    with shop() as place:
-        place.fill(range(sales))
-        taken = place.spend(burst.ideal(place, removal))
-        command = [sys.executable, str(IDEAL), "deliver", str(place.naive), there.host, mode]
-        return taken, _all_there(there, sales, lambda: place.spend(command))
+def _ours(place: Shop, there: Quick, sales: int) -> tuple[Spent, Spent]:
+    place.run(forwarder(place, there))  # begins the delivery book: what the journal holds by then is looked up
+    place.fill(range(sales))
+    spent = place.spend(burst.ours(place)), place.spend(forwarder(place, there))
+    said = subprocess.run(
+        place.command("forwarder", "status", "--json"), env=place.env, capture_output=True, check=True
+    )
+    if (told := json.loads(said.stdout))["delivered"] != sales:
+        raise RuntimeError(f"the books say {told}")
+    return spent
 
 
-def _naive(there: Quick, sales: int) -> tuple[Spent, Spent]:
-    with shop() as place:
-        place.fill(range(sales))
-        taken = place.spend(burst.naive(place, "wal"))
-        command = [sys.executable, str(NAIVE), "deliver", str(place.naive), there.url]
-        return taken, _all_there(there, sales, lambda: place.spend(command))
+def _ideal(place: Shop, there: Quick, sales: int, removal: str, mode: str) -> tuple[Spent, Spent]:
+    place.fill(range(sales))
+    command = [sys.executable, str(IDEAL), "deliver", str(place.naive), there.host, mode]
+    return place.spend(burst.ideal(place, removal)), place.spend(command)
 
 
-def _bare(there: Quick, sales: int) -> tuple[Spent, Spent]:
+def _naive(place: Shop, there: Quick, sales: int) -> tuple[Spent, Spent]:
+    place.fill(range(sales))
+    command = [sys.executable, str(NAIVE), "deliver", str(place.naive), there.url]
+    return place.spend(burst.naive(place, "wal")), place.spend(command)
+
+
+def _bare(_: Shop, there: Quick, sales: int) -> tuple[Spent, Spent]:
     """A loop around http.client: what a line and a server allow, if nothing has to be remembered."""
-
-    def loop() -> Spent:
-        began, used = time.perf_counter(), time.process_time()
-        post(there, [sale(number) for number in range(sales)])
-        return Spent(time.perf_counter() - began, time.process_time() - used, 0.0)
-
-    return Spent(0.0, 0.0, 0.0), _all_there(there, sales, loop)
+    began, used = time.perf_counter(), time.process_time()
+    post(there, [sale(number) for number in range(sales)])
+    return Spent(0.0, 0.0, 0.0), Spent(time.perf_counter() - began, time.process_time() - used, 0.0)
 
 
 def post(there: Quick, bodies: list[bytes]) -> None:
@@ -90,14 +96,6 @@ def post(there: Quick, bodies: list[bytes]) -> None:
             answer.read()
             if answer.status not in {200, 201}:
                 raise RuntimeError(f"the server answered {answer.status}")
-
-
-def _all_there(there: Quick, sales: int, act: Callable[[], Spent]) -> Spent:
-    before = there.last()["posts"]
-    spent = act()
-    if (came := there.last()["posts"] - before) != sales:
-        raise RuntimeError(f"{came} of {sales} sales came")
-    return spent
 
 
 # -- a line with a delay --------------------------------------------------------------------------------------------
@@ -139,6 +137,6 @@ def _rate(delay_ms: float, sales: int, lanes: int) -> float:
         else:
             post(there, [sale(number) for number in range(sales)])
         seen = there.last()
-        if seen["posts"] != sales:
-            raise RuntimeError(f"{seen['posts']} of {sales} sales came")
+        if seen["posts"] != sales or (seen["inversions"] and lanes < 2):
+            raise RuntimeError(f"{seen['posts']} of {sales} sales came, {seen['inversions']} of them out of order")
         return (sales - max(1, lanes)) / (seen["last"] - seen["first"])

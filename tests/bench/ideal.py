@@ -12,7 +12,6 @@ retries, no command line: that is what our programs do beside it.
 
 import http.client
 import os
-import socket
 import sqlite3
 import sys
 import time
@@ -70,7 +69,7 @@ def take(spool: str, path: str, removal: str = "rename") -> None:
         rows, at = [], datetime.now(UTC).isoformat()
         for _, name in names[low : low + COMMIT]:
             handle = os.open(f"{spool}/{name}", os.O_RDONLY | os.O_NOFOLLOW)
-            body = os.read(handle, 1024 * 1024)
+            body = os.read(handle, os.fstat(handle).st_size)
             os.close(handle)
             sale = decode(body)
             seq += 1
@@ -90,9 +89,7 @@ def take(spool: str, path: str, removal: str = "rename") -> None:
 def deliver(path: str, host: str, mode: str = "group") -> None:
     """Everything that was not delivered, in order, one request at a time."""
     db = book(path)
-    line = http.client.HTTPConnection(host, timeout=60)
-    line.connect()
-    line.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line = http.client.HTTPConnection(host, timeout=60)  # sets TCP_NODELAY
     last = db.execute("SELECT coalesce(max(seq), 0) FROM outcome").fetchone()[0]
     pending, since = [], time.monotonic()
     while rows := db.execute("SELECT seq, id, body FROM log WHERE seq > ? ORDER BY seq LIMIT 64", (last,)).fetchall():

@@ -1,6 +1,8 @@
 """What an operator waits for: `verify` beside a bare loop of SHA-256 over the same rows, and the start of a command."""
 
+import os
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,11 +16,22 @@ from tests.bench.shop import shop
 from tests.bench.turns import in_turns, middle, ratio
 from tests.bench.walk import fill
 
+# What `verify` does, by itself on so many processors: seconds.
+ALONE = """
+import os, sys, time
+from pathlib import Path
+from journal.verify import verify
+os.sched_setaffinity(0, map(int, sys.argv[3:]))
+began = time.perf_counter()
+assert verify(Path(sys.argv[1]), Path(sys.argv[2]))["ok"]
+print(time.perf_counter() - began)
+"""
 ROWS = "SELECT at, kind, facts, body_hash, salt, bytes FROM log LEFT JOIN body ON body.seq = log.seq ORDER BY log.seq"
 
 
 def verify(documents: int, rounds: int) -> dict[str, Any]:
-    """Both books of so many sales, with their deliveries."""
+    """Both books of so many sales, with their deliveries; of a tenth of them too, for what it holds in memory."""
+    figures = {"growth_mb": held_mb(documents) - held_mb(documents // 10)}
     with tempfile.TemporaryDirectory(prefix="bench-") as root:
         journal, delivery, public = fill(Path(root), documents)
         entries = 0
@@ -38,14 +51,29 @@ def verify(documents: int, rounds: int) -> dict[str, Any]:
             hashed(delivery)
             return time.perf_counter() - began, time.process_time() - used
 
+        def alone(processors: list[int]) -> float:
+            command = [sys.executable, "-c", ALONE, str(journal), str(delivery), *map(str, processors)]
+            return float(subprocess.run(command, check=True, capture_output=True).stdout)
+
         found = in_turns(rounds, {"bare": bare, "ours": ours})
-    return {
+        many = sorted(os.sched_getaffinity(0))
+        on = in_turns(rounds, {"one": lambda: alone(many[:1]), "all": lambda: alone(many)})
+    figures["times_one_processor"] = ratio(on["one"], on["all"])
+    return figures | {
         "entries": entries,
         "ours_a_second": entries / middle([wall for wall, _ in found["ours"]]),
         "bare_a_second": entries / middle([wall for wall, _ in found["bare"]]),
         "of_bare": ratio(*([wall for wall, _ in found[name]] for name in ("bare", "ours"))),
         "of_bare_cpu": ratio(*([cpu for _, cpu in found[name]] for name in ("bare", "ours"))),
     }
+
+
+def held_mb(documents: int) -> float:
+    """The most that the command held in memory over the books of so many sales."""
+    with shop() as place:
+        place.journal.unlink()
+        fill(place.journal.parent, documents)
+        return place.spend(place.command("journal", "verify")).most_mb
 
 
 def hashed(path: Path) -> bytes:

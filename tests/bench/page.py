@@ -45,7 +45,8 @@ def svg(height: float, title: str, *parts: str) -> str:
 
 def goals(told: Told) -> str:
     """Every figure against its goal, on a scale of ratios: to the right of the line is better than asked."""
-    rows = [(goal, told["figures"][goal.section][goal.figure]) for goal in GOALS if goal.section in told["figures"]]
+    measured = [(goal, told["figures"].get(goal.section, {}).get(goal.figure)) for goal in GOALS]
+    rows = [(goal, value) for goal, value in measured if value is not None]
     low, high = math.log10(1 / 20), math.log10(20)
     foot = TOP + LINE * len(rows)
 
@@ -148,8 +149,8 @@ def rows(told: Told) -> str:
     lines = ["| figure | asked | reached | |", "|---|---|---|---|"]
     for goal in GOALS:
         asked = f"{'≥' if goal.most == AT_LEAST else '≤'} {goal.goal:g}"
-        if goal.section in found:
-            value = found[goal.section][goal.figure]
+        value = found.get(goal.section, {}).get(goal.figure)
+        if value is not None:
             lines.append(f"| {goal.words} | {asked} | {shown(value)} | {'' if goal.met(value) else '**missed**'} |")
         else:
             lines.append(f"| {goal.words} | {asked} | not measured yet | |")

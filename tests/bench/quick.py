@@ -5,7 +5,7 @@ measured is the sender. The sandbox checks what it is asked, which costs it more
     python tests/bench/quick.py [DELAY_MS] [PORT]
 
 Prints its port, then, when asked `GET /last`, answers what it saw: {"posts", "inversions", "first", "last"} (seconds,
-monotonic). Knows a sale by what it was sent, and nothing of what it took.
+monotonic; an inversion is a sale whose number is not above that of the one before). It keeps nothing of what it took.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-NAMED = re.compile(rb'"external_id":\s*"([^"]*)"')
+NAMED = re.compile(rb'"external_id":\s*"([^"]*?(\d+))"')
 LENGTH = re.compile(rb"(?i)\r\ncontent-length:\s*(\d+)")
 NOT_FOUND = b'{"message":"No such transaction"}'
 
@@ -24,9 +24,12 @@ class Seen:
     """What came, of all connections."""
 
     def __init__(self) -> None:
-        self.posts = 0
-        self.tries: list[float] = []  # connections
+        self.posts = self.inversions = 0
+        self.number = -1  # of the sale that came last
         self.first = self.last = 0.0
+
+    def as_json(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in ("posts", "inversions", "first", "last")}).encode()
 
 
 class Taker(asyncio.Protocol):
@@ -59,13 +62,16 @@ class Taker(asyncio.Protocol):
     def answer(self, request: bytes) -> bytes:
         seen = self.seen
         if request.startswith(b"GET /last"):
-            return said(200, json.dumps({"posts": seen.posts, "first": seen.first, "last": seen.last}).encode())
+            return said(200, seen.as_json())
         if not request.startswith(b"POST"):
             return said(404, NOT_FOUND)
         seen.posts += 1
         seen.last = time.monotonic()
         seen.first = seen.first or seen.last
         named = NAMED.search(request)
+        number = int(named[2]) if named else -1
+        seen.inversions += number <= seen.number
+        seen.number = number
         return said(200, b'{"data":{"id":%d,"external_id":"%b"}}' % (seen.posts, named[1] if named else b""))
 
 

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 PATIENCE_S = 600.0
+NAP_S = 0.0002
 NAIVE, IDEAL, QUICK = (Path(__file__).with_name(f"{name}.py") for name in ("naive", "ideal", "quick"))
 
 
@@ -49,6 +50,15 @@ def sale(number: int) -> bytes:
     if number % 2:
         document |= {"profile_id": "jane@example.com", "profile_id_handle": "email"}
     return json.dumps(document).encode()
+
+
+def wait(done: Callable[[], Any], most: float = 10.0, nap_s: float = NAP_S) -> None:
+    """Look again and again, with short naps: the other programs need the processor too."""
+    give_up = time.perf_counter() + most
+    while not done():
+        if time.perf_counter() > give_up:
+            raise RuntimeError("waited in vain")
+        time.sleep(nap_s)
 
 
 class Spent(NamedTuple):

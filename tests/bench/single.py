@@ -4,15 +4,13 @@ import contextlib
 import random
 import sqlite3
 import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.bench import idle
-from tests.bench.shop import Omneo, Shop, omneo, quick, sale, shop
+from tests.bench.shop import Omneo, Shop, omneo, quick, sale, shop, wait
 from tests.bench.turns import high, middle
 
 SEED = 4
-NAP_S = 0.0002
 DRAIN = ("--rate", "0")
 
 
@@ -33,7 +31,7 @@ def single(files: int, backlog: int) -> dict[str, Any]:
                     times.setdefault("gone", []).append(_until_gone(place, number))
                 else:
                     times.setdefault("in_journal", []).append(_until_entered(place, number))
-            _wait(lambda: there.sales == files, 60)
+            wait(lambda: there.sales == files, 60)
             for number in range(files, files + files // 2):
                 _pause(dice)
                 times.setdefault("at_sandbox", []).append(_until_there(place, there, number))
@@ -54,7 +52,7 @@ def _draining(files: int, backlog: int, dice: random.Random) -> list[float]:
         place.run(place.command(*forwarder, "--once"))
         idle.pile(place.journal, backlog)
         with place.daemon("journal", "ingest"), place.daemon(*forwarder):
-            _wait(lambda: there.last()["posts"] > 0, 60)
+            wait(lambda: there.last()["posts"] > 0, 60)
             for number in range(backlog, backlog + files):
                 _pause(dice)
                 times.append(_until_gone(place, number))
@@ -86,7 +84,7 @@ def _floor(place: Shop, number: int) -> float:
 def _until_gone(place: Shop, number: int) -> float:
     path = place.drop(number)
     began = time.perf_counter()
-    _wait(lambda: not path.exists())
+    wait(lambda: not path.exists())
     return (time.perf_counter() - began) * 1000
 
 
@@ -97,7 +95,7 @@ def _until_entered(place: Shop, number: int) -> float:
         query = "SELECT 1 FROM log WHERE external_id = ? AND about IS NULL"
         place.drop(number)
         began = time.perf_counter()
-        _wait(lambda: db.execute(query, (wanted,)).fetchone() is not None)
+        wait(lambda: db.execute(query, (wanted,)).fetchone() is not None)
         return (time.perf_counter() - began) * 1000
 
 
@@ -105,14 +103,5 @@ def _until_there(place: Shop, there: Omneo, number: int) -> float:
     """Until the sandbox holds it."""
     place.drop(number)
     began = time.perf_counter()
-    _wait(lambda: there.sales == number + 1)
+    wait(lambda: there.sales == number + 1)
     return (time.perf_counter() - began) * 1000
-
-
-def _wait(done: Callable[[], bool], most: float = 10.0) -> None:
-    """Look again and again, with the shortest of naps: the other programs need the processor too."""
-    give_up = time.perf_counter() + most
-    while not done():
-        if time.perf_counter() > give_up:
-            raise RuntimeError("waited in vain")
-        time.sleep(NAP_S)
