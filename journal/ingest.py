@@ -37,6 +37,7 @@ from journal.spool import Spool
 RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and a queue of events can overflow
 ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
 ONCE_LOOK_S = 0.05  # … and how often it looks meanwhile
+LAST_S = 5.0  # how long an end waits for the disk to let taken files go: a burst of them may take minutes
 
 Chore = Callable[[], object]  # what is done beside sweeping, such as making a checkpoint when one is due
 
@@ -211,7 +212,8 @@ def run(
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
         pulse.stopping()
-    spool.let_go(until=Leaving.empty)
+    give_up = time.monotonic() + LAST_S
+    spool.let_go(until=lambda _: time.monotonic() > give_up)
     say("stopped")
 
 
