@@ -61,7 +61,6 @@ def run(
     import threading
 
     from forwarder import patience, side_by_side
-    from forwarder.ballast import Ballast
 
     stop, wake = threading.Event(), threading.Event()
 
@@ -73,9 +72,6 @@ def run(
     signal.signal(signal.SIGINT, end)
     with forwarding(db, beside(db, delivery), stop, options) as running:
         if not once:
-            ballast = Ballast(beside(db, delivery))
-            running.chores.others.append(ballast.keep)
-            running.chores.make_room = ballast.give_up
             if metrics is not None or metrics_port is not None:
                 from forwarder.metrics import writer
 
@@ -99,6 +95,7 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
     """Everything a run needs, opened and closed again. Raises Unusable and NotNow."""
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")  # resolv.conf(5): a silent name server, for 4 s
     from forwarder import books as pair
+    from forwarder.ballast import Ballast
     from forwarder.link import Credentials, Link, check_url
     from forwarder.replay import Replay
     from forwarder.wire import Wire
@@ -117,8 +114,13 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
             pair.create_delivery(db, delivery)
         elif (kept := migrate.forward(delivery, "delivery")) is not None:
             say("migrated", kept=str(kept))
-        books = pair.Books(db, delivery)
-        books.opened()
+        books, ballast = pair.Books(db, delivery), Ballast(delivery)
+        try:
+            books.opened()
+        except log.NotNow:
+            if not ballast.give_up():
+                raise
+            books.opened()
         lanes = lanes_of(options["ordering"], options["lanes"])
         pulse = Pulse(os.environ)
         wire = Wire(options["timeout"], lanes or 1, over=pulse.beat)
@@ -130,8 +132,11 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
 
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
         policy = policy_of(options)
+        replay = Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
+        replay.chores.others.append(ballast.keep)
+        replay.chores.make_room = ballast.give_up
         try:
-            yield Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
+            yield replay
         finally:
             wire.close()
             books.close()

@@ -152,6 +152,27 @@ def test_the_forwarder_drains_on_a_disk_that_somebody_else_has_filled(
     store.verified()
 
 
+def test_a_forwarder_that_starts_on_a_full_disk_gives_up_its_ballast_and_drains(
+    disk: Path, omneo: Omneo, token: Path
+) -> None:
+    """The power went while the disk was full: what is in hand needs no person either."""
+    (disk / "shop").mkdir()
+    store = Store(disk / "shop")
+    here = ["--db", store.db, "--url", omneo.url, "--token-file", token, "--rate", "0"]
+    kept = store.delivery.with_name("delivery.db.ballast")
+    with subprocess.Popen(command("forwarder", "run", *here), env=ENVIRONMENT, stderr=subprocess.PIPE) as program:
+        try:
+            wait_until(kept.exists)
+        finally:
+            program.kill()
+    store.take(*(sale(f"S-{number}") for number in range(200)))
+    fill(disk, leave=0)
+    assert execute("forwarder", "run", "--once", *here).code == 0
+    assert not kept.exists()
+    assert len(omneo.sales()) == 200
+    store.verified()
+
+
 def test_with_nothing_left_to_give_up_nothing_leaves_and_all_goes_on_when_there_is_space(
     disk: Path, omneo: Omneo, token: Path
 ) -> None:

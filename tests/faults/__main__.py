@@ -13,7 +13,6 @@ import importlib
 import json
 import platform
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import page
-from tests.faults.means import Figures, Means, Size
+from tests.faults.means import Figures, Means, Size, every_name
 from tests.faults.together import together
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -75,10 +73,8 @@ def version() -> dict[str, Any]:
 
 
 def discover() -> dict[str, Means]:
-    """Every means there is, by name. Other modules here are scripts, some for another Python: they aren't imported."""
-    modules = sorted(path.stem for path in HERE.glob("*.py") if re.search(r"^MEANS\b", path.read_text(), re.MULTILINE))
-    found: list[Means] = [importlib.import_module(f"tests.faults.{name}").MEANS for name in modules]
-    return {means.name: means for means in found}
+    """Every means there is, by name."""
+    return {name: importlib.import_module(f"tests.faults.{name}").MEANS for name in every_name()}
 
 
 def options(names: list[str]) -> argparse.Namespace:

@@ -36,7 +36,7 @@ TOUR = [*WRONGS, *BEARABLE, "line: dead and back"]
 # Planted bug → what has to be on the tour for it to show, and the check that has to find it.
 PLANTS = {
     "gullible": (["answer: another id", "answer: a portal that says it is JSON"], "each sale once"),
-    "blind": (["answer: hangs up after", "answer: resets after"], "asked before a resend"),
+    "blind": (["answer: hangs up after", "answer: resets after"], "each sale once"),
     "unbounded": (["answer: trickles its body"], "in time"),
     "glutton": (["answer: an endless body"], "in bounds"),
     "unpacks": (["answer: a packed bomb"], "in bounds"),

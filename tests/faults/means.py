@@ -1,8 +1,11 @@
 """What every means has in common: how large, what it did and found, which planted bugs it caught."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,8 @@ class Means:
     full: int  # points in `make torture`
     needs: Callable[[], str | None]  # why it can't be done on this machine, or None
     run: Callable[[Size], Figures]
+
+
+def every_name() -> list[str]:
+    """Every means there is. Other modules here are scripts, some for another Python: they aren't imported."""
+    return sorted(path.stem for path in HERE.glob("*.py") if re.search(r"^MEANS\b", path.read_text(), re.MULTILINE))

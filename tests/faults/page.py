@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.faults.means import every_name
+
 HOUSE = Path(__file__).resolve().parents[2]
 PAGE = HOUSE / "docs" / "reliability.md"
 FIGURES = Path(__file__).with_name("figures.json")
@@ -28,7 +30,9 @@ def rows(figures: dict[str, dict[str, Any]]) -> str:
         facts = (name, done, len(row["found"]), bugs, f"{row['seconds']:,.0f}", row["seed"], row["commit"])
         lines.append(f"| {' | '.join(map(str, facts))} |")
     machines = sorted({f"{row['machine']}, {row['day']}" for row in figures.values()})
-    return "\n".join(lines) + "\n\nOn: " + "; ".join(machines) + "."
+    missing = [name for name in every_name() if name not in figures]
+    more = [f"On: {'; '.join(machines)}."] + ([f"Not run in full yet: {', '.join(missing)}."] if missing else [])
+    return "\n\n".join(["\n".join(lines), *more])
 
 
 def whole(page: str, figures: dict[str, dict[str, Any]]) -> str:

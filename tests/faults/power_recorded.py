@@ -98,6 +98,8 @@ class Explorer:
             tell(server.url, stage.told)
             command = stage.command(server.url)
             _, ops = recording.record(command, stage.place.env, root, root.parent / "trace")
+        if not ops:
+            raise RuntimeError(f"{label}: nothing was done that a cut could spoil")
         self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
         return Recorded(stage, disks, ops, label)
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 from journal import archive, log, migrate, packed, redact
@@ -113,8 +114,10 @@ def _lay_older(stage: Stage, seed: int, omneo: NearOmneo) -> None:
 
 
 def _lay_delivery(stage: Stage, seed: int, _: NearOmneo) -> None:
+    """Two sales at least: one to let go of, and one that stays."""
     _new_journal(stage)
-    stage.drops = shop.written(seed, SENT)
+    tills = (shop.written(seed + more, SENT) for more in count())
+    stage.drops = next(drops for drops in tills if sum(drop.what == "sale" for drop in drops) > 1)
     shop.put(stage.place, stage.drops)
     take(stage.place, stage.clock)
 

@@ -7,6 +7,7 @@ at the end the usual judge says that nothing was lost.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -28,6 +29,7 @@ GROWTH, GROWTH_BYTES, GROWTH_FILES = 1.05, 8 * 1024 * 1024, 3
 PLANTED_S = 45.0
 PLANTS = ("leaky", "bloated")
 DISK_BYTES = 768 * 1024 * 1024
+NO_ROOM_TO_START = re.compile(r"^forwarder ended by itself with code 75: .* is full;")  # the supervisor tries again
 HANDS = ("+0", "-1h", "+400d", "@1970-01-01 00:00:10", "-2", "+0")
 
 
@@ -172,7 +174,8 @@ class Soak:
         for program in self.programs.values():
             program.stop()
         self.found += without_doubtful_flags(judge(self.place, self.drops, self.sandbox.desk("GET", "/state")))
-        self.found += [words for program in self.programs.values() for words in program.complaints]
+        complaints = [words for program in self.programs.values() for words in program.complaints]
+        self.found += [words for words in complaints if not NO_ROOM_TO_START.search(words)]
         logs = [program.log.read_text("utf-8", "replace") for program in self.programs.values()]
         return self.found + ["a program printed a traceback" for log in logs if "Traceback" in log]
 

@@ -71,6 +71,8 @@ def calls(ground: Ground) -> list[tuple[str, int]]:
             counts[called[2]] += 1
             if str(stage.place.root) in line:
                 found.append((called[2], counts[called[2]]))
+    if not found:
+        raise RuntimeError(f"{stage.scenario.name}: the command does nothing that could be broken")
     return found
 
 
