@@ -108,12 +108,12 @@ class Shop:
     def daemon(self, package: str, *arguments: str) -> Iterator[None]:
         """One of our programs until the block ends; it runs once it has said so."""
         command = self.command(package, *arguments)
-        with subprocess.Popen(command, env=self.env, stderr=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            while b'"ready"' not in (line := process.stderr.readline()):
-                if not line:
-                    raise RuntimeError(f"{package} did not start")
+        # Into a file: a pipe that nobody reads would be full after some hundred lines, and hold the program up.
+        with tempfile.TemporaryFile() as said, subprocess.Popen(command, env=self.env, stderr=said) as process:
             try:
+                wait(lambda: b'"ready"' in os.pread(said.fileno(), 65536, 0) or process.poll() is not None, PATIENCE_S)
+                if process.poll() is not None:
+                    raise RuntimeError(f"{package} did not start: {os.pread(said.fileno(), 2000, 0)!r}")
                 yield
             finally:
                 process.terminate()
