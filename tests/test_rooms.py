@@ -1,6 +1,8 @@
 """The drawing of docs/design.md, held: who may import whom, who may touch the network, who may write a book."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,3 +284,11 @@ def test_rooms_are_small(name: str) -> None:
     for node in ast.walk(ast.parse(SOURCES[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
+
+
+def test_the_forwarder_does_not_load_what_only_intake_needs() -> None:
+    """Its memory is a figure of docs/performance.md, and the validator is three megabytes of it."""
+    code = "import sys; from forwarder import cli, metrics, replay, side_by_side, wire; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert {"httpcore", "forwarder.replay"} <= set(done.stdout.split())
+    assert "jsonschema_rs" not in done.stdout.split()
