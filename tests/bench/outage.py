@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +134,8 @@ def week(documents: int, days: float) -> dict[str, Any]:
             rows, began = _days(place, url, days)
             figures |= {f"{name}_{kind}_rows_a_day": count / days for kind, count in rows.items()}
             figures[f"{name}_rows_a_day"] = rows.total() / days
-            late = [at for at in came if at > began + HOUR_S / RATE]
-            figures[f"{name}_tries_in_30_s"] = 30 / RATE / statistics.mean(b - a for a, b in pairwise(late))
+            late = sum(at > began + HOUR_S / RATE for at in came)
+            figures[f"{name}_tries_in_30_s"] = late * 30 / (days * DAY_S - HOUR_S)
     most = max(("one_reason", "two_reasons"), key=lambda name: figures[f"{name}_rows_a_day"])
     figures["rows_a_day"] = figures[f"{most}_rows_a_day"]
     figures["rows_a_day_but_canaries"] = figures["rows_a_day"] - figures.get(f"{most}_canary_rows_a_day", 0)
