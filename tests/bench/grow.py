@@ -18,7 +18,7 @@ from forwarder.lane import Strict
 from forwarder.status import figures as figures_of
 from journal import check, log, story
 from journal.log import Entry
-from tests.bench import burst, looks
+from tests.bench import burst
 from tests.bench.deliver import forwarder
 from tests.bench.shop import Quick, Shop, quick, sale, shop
 from tests.bench.turns import in_turns, middle, ratio
@@ -39,8 +39,9 @@ def grow(entries: int, files: int, rounds: int, room: Path | None = None) -> dic
         figures: dict[str, Any] = {"entries": entries, "files": files, **place.made}
         figures |= questions(place.shop, entries)
         figures["first_taken_s"] = middle([_first_taken(place.shop, 10**9 + number) for number in range(STARTS)])
-        figures["verify_mb"] = place.shop.spend(place.shop.command("journal", "verify")).most_mb
-        figures["verify_growth_mb"] = figures["verify_mb"] - looks.held_mb(SHORT)
+        figures["verify_mb"] = place.verify_mb()
+        with big(SHORT, room) as short:
+            figures["verify_growth_mb"] = figures["verify_mb"] - short.verify_mb()
         turns: dict[str, Callable[[], tuple[float, float]]] = {
             "empty": lambda: _empty(there, files),
             "grown": lambda: _through(place.shop, there, place.fresh(files)),
@@ -57,6 +58,10 @@ class Grown:
 
     def __init__(self, place: Shop, made: dict[str, Any]) -> None:
         self.shop, self.made, self._next = place, made, 2 * 10**8
+
+    def verify_mb(self) -> float:
+        """The most that `verify` held in memory."""
+        return self.shop.spend(self.shop.command("journal", "verify")).most_mb
 
     def fresh(self, files: int) -> range:
         """Numbers that no document has had."""
