@@ -69,7 +69,7 @@ machine: $(VENV)/installed
 breakdown: $(VENV)/installed
 	$(BIN)/python tests/breakdowns.py $(NAME)
 
-# Every figure beside references that are measured in the same run: half an hour. ARGS="--only burst" does only that,
+# Every figure beside references that are measured in the same run: most of an hour. ARGS="--only burst" does only that,
 # ARGS=--page writes docs/performance.md from what was measured so far.
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench $(ARGS)
