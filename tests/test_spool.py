@@ -276,6 +276,25 @@ def test_a_disk_without_room_gets_what_only_had_to_be_unlinked(shop: Shop) -> No
     assert shop.waiting() == ["b.json"]
 
 
+@pytest.mark.parametrize(("seconds", "left"), [(5.0, 0), (-1.0, 1)])
+def test_an_end_waits_for_the_disk_but_not_for_long(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, left: int
+) -> None:
+    """What is left is a repeat; and systemd would not wait either."""
+    monkeypatch.setattr(ingest, "LAST_S", seconds)
+    stop, wake = threading.Event(), threading.Event()
+    files = Spool(shop.spool, 1024 * 1024, lambda *_: None, stop, wake)
+
+    def ends() -> None:
+        stop.set()
+        wake.set()
+
+    shop.drop("a.json", sale("S-1"))
+    ingest.run(files, shop.book, shop.delivery, stop, wake, say=shop.say, room=ends)
+    assert shop.sales() == ["S-1"]
+    assert len(shop.waiting()) == left
+
+
 def test_what_cannot_be_unlinked_is_said_once_and_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.drop("a.json", sale("S-1"))
     shop.drop("till-1/b.json", sale("S-2"))
