@@ -82,7 +82,10 @@ class Explorer:
         shutil.rmtree(self.root, ignore_errors=True)
         (self.root / "shop").mkdir(parents=True)
         stage = scenario.stage(self.root / "shop", seed, self.omneo, ",".join(filter(None, (plant, "batches"))))
-        return self._run(stage, label)
+        recorded = self._run(stage, label)
+        if not recorded.ops:  # after a first cut there may be nothing left to do
+            raise RuntimeError(f"{label}: nothing was done that a cut could spoil")
+        return recorded
 
     def record_again(self, before: Recorded, state: State, told: list[Request], label: str) -> Recorded:
         """The same command, started by whoever starts it, on what a first cut has left."""
@@ -98,8 +101,6 @@ class Explorer:
             tell(server.url, stage.told)
             command = stage.command(server.url)
             _, ops = recording.record(command, stage.place.env, root, root.parent / "trace")
-        if not ops:
-            raise RuntimeError(f"{label}: nothing was done that a cut could spoil")
         self.clock.start, self.clock.passed_s = log.utc_now(), 0.0
         return Recorded(stage, disks, ops, label)
 
