@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from faults.__main__ import Result, discover
 from faults.means import Figures, Means
+from faults.mutants import HOUSE, MUTANTS, Mutant
 from faults.reader import Refused, read
 
 
@@ -60,3 +61,8 @@ def test_the_second_reader_reads(text: str, value: Any) -> None:
 def test_the_second_reader_refuses(text: str) -> None:
     with pytest.raises(Refused):
         read(text.encode())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_each_mutant_still_finds_its_place(mutant: Mutant) -> None:
+    assert (HOUSE / mutant.file).read_text().count(mutant.was) == 1

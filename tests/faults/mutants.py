@@ -149,7 +149,7 @@ MUTANTS = (
     Mutant(
         "another file under the same name goes",
         "journal/spool.py",
-        "if _as_file(file.path, os.lstat(self._at(private))) == file:",
+        "if as_file(file.path, os.lstat(self._at(private))) == file:",
         "if os.lstat(self._at(private)):",
         "test_spool",
     ),
