@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import idle, lanes
-from tests.bench.shop import NAIVE, Omneo, Shop, omneo, sale, shop
+from tests.bench.shop import NAIVE, Omneo, Shop, omneo, sale, shop, wait
 
 Figures = dict[str, Any]
 
@@ -150,7 +150,7 @@ def _floor(place: Shop, number: int) -> float:
 def _until_gone(place: Shop, number: int) -> float:
     path = place.drop(number)
     began = time.perf_counter()
-    _wait(lambda: not path.exists())
+    wait(lambda: not path.exists())
     return (time.perf_counter() - began) * 1000
 
 
@@ -161,7 +161,7 @@ def _until_entered(place: Shop, number: int) -> float:
         query = "SELECT 1 FROM log WHERE external_id = ? AND about IS NULL"
         place.drop(number)
         began = time.perf_counter()
-        _wait(lambda: db.execute(query, (wanted,)).fetchone() is not None)
+        wait(lambda: db.execute(query, (wanted,)).fetchone() is not None)
         return (time.perf_counter() - began) * 1000
 
 
@@ -169,23 +169,14 @@ def _single_there(place: Shop, there: Omneo, numbers: range, dice: random.Random
     """With the forwarder running: until the sandbox holds it."""
     times = []
     with place.daemon("forwarder", "run", "--url", there.url, "--rate", "0"):
-        _wait(lambda: there.sales == numbers[0], 60)  # what is in the journal already goes first
+        wait(lambda: there.sales == numbers[0], 60)  # what is in the journal already goes first
         for number in numbers:
             _pause(dice)
             place.drop(number)
             began = time.perf_counter()
-            _wait(lambda count=number + 1: there.sales == count)
+            wait(lambda count=number + 1: there.sales == count)
             times.append((time.perf_counter() - began) * 1000)
     return times
-
-
-def _wait(done: Callable[[], bool], most: float = 10.0) -> None:
-    """Look again and again, with the shortest of naps: the other programs need the processor too."""
-    give_up = time.perf_counter() + most
-    while not done():
-        if time.perf_counter() > give_up:
-            raise RuntimeError("waited in vain")
-        time.sleep(0.0002)
 
 
 # -- (c) a backlog goes to Omneo ------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ def sale(number: int) -> bytes:
     if number % 2:
         document |= {"profile_id": "jane@example.com", "profile_id_handle": "email"}
     return json.dumps(document).encode()
+
+
+def wait(done: Callable[[], bool], most: float = 10.0) -> None:
+    """Look again and again, with the shortest of naps: the other programs need the processor too."""
+    give_up = time.perf_counter() + most
+    while not done():
+        if time.perf_counter() > give_up:
+            raise RuntimeError("waited in vain")
+        time.sleep(0.0002)
 
 
 class Shop:
