@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from faults.__main__ import Result, discover
+from faults.line import asked_before_resend
 from faults.means import Figures, Means
 from faults.mutants import HOUSE, MUTANTS, Mutant
 from faults.reader import Refused, read
@@ -34,6 +35,26 @@ def test_every_means_says_what_it_is() -> None:
     every = discover()
     assert {"clock", "kill", "line", "model", "parser", "soak", "spool"} <= every.keys()
     assert all(0 <= means.small <= means.full > 0 and means.unit and means.layer for means in every.values())
+
+
+POST = {"method": "POST", "path": "/transactions", "external_id": "a", "status": 200}
+LOOK = {"method": "GET", "path": "/transactions/external/a", "external_id": None, "status": 404}
+
+
+@pytest.mark.parametrize(
+    ("journal", "blind"),
+    [
+        ([POST], False),
+        ([POST, POST], True),
+        ([POST, LOOK, POST], False),
+        ([LOOK, POST, POST], False),  # the first arrived late
+        ([POST, LOOK | {"status": 200}, POST], True),
+        ([POST, LOOK, POST, POST], True),
+        ([POST, LOOK | {"path": "/transactions/external/b"}, POST], True),
+    ],
+)
+def test_look_ups_are_counted_on_a_bad_line(journal: list[dict[str, Any]], blind: bool) -> None:
+    assert bool(asked_before_resend({"journal": journal})) is blind
 
 
 @pytest.mark.parametrize(
