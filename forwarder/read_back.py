@@ -83,9 +83,7 @@ class Heard:
                     self._take(name, row)
                 elif found is not None:
                     self.others += 1  # another store's, most likely
-            meta = answer.content.get("meta")
-            last = meta.get("last_page") if isinstance(meta, dict) else None
-            if not isinstance(last, int) or page >= last:
+            if answer.ends(page):
                 self.listed = "yes"
                 return
         self.listed = "beginning"
