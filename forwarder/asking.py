@@ -72,13 +72,9 @@ class Listing:
             if outcome.meaning(answer) != "yes" or not isinstance(answer.content.get("data"), list):
                 return  # it has no such list for us
             yield from answer.rows
-            meta = answer.content.get("meta")
-            last = str(meta.get("last_page")) if isinstance(meta, dict) else ""
-            if not answer.rows or (last.isdecimal() and page >= int(last)):
+            if answer.ends(page):
                 self.shown = "yes"
                 return
-            if not last.isdecimal():
-                break  # it doesn't say how many pages there are
         self.shown = "beginning"
 
 

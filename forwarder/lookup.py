@@ -126,10 +126,12 @@ class Listed:
 
 
 def listed(talk: Talk, errand: Errand, request: Callable[[int], omneo.Request]) -> Listed | Outcome:
-    """Every page of a list; an Outcome if it can't be had."""
+    """Every page of a list; an Outcome if it can't be had whole: what isn't in a part of it may be in the rest."""
     rows: list[Row] = []
     answer: Answer | None = None
+    pages = 0
     for answer in talk.link.pages(request):
+        pages += 1
         meaning = outcome.meaning(answer)
         if meaning == "missing" and not answer.html:
             return unclear(errand, "Omneo does not show what it has")
@@ -137,6 +139,8 @@ def listed(talk: Talk, errand: Errand, request: Callable[[int], omneo.Request]) 
             return replace(outcome.otherwise(answer), look_up=True)
         rows += answer.rows
     assert answer is not None
+    if not answer.ends(pages):
+        return unclear(errand, "Omneo's list is too long to be looked through")
     return Listed(rows, answer)
 
 

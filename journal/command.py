@@ -140,7 +140,8 @@ def program(group: click.Group) -> NoReturn:
 
         sys.exit(shell_complete(group, {}, name, variable, asked))
     if sys.argv[1:2] in HUMBLE:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # where that is forbidden, it is only less polite
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
         with group.make_context(name, sys.argv[1:]) as context:
             group.invoke(context)

@@ -1,6 +1,8 @@
 """The drawing of docs/design.md, held: who may import whom, who may touch the network, who may write a book."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +27,8 @@ JOURNAL = {
     "migrate": "book log",
     "measure": "",
     "files": "",
-    "spool": "files measure rejected",
+    "leaving": "files rejected",
+    "spool": "files leaving measure rejected",
     "document": "strict schemas",
     "known": "document log",
     "check": "document known log rejected totals schemas",
@@ -51,7 +54,7 @@ JOURNAL = {
     "gauges": "say",
     "metrics": "gauges log say spool",
     "reserve": "log",
-    "ingest": "canary check document files known log notify rejected reserve say spool",
+    "ingest": "canary check document files known leaving log notify rejected reserve say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
@@ -291,3 +294,11 @@ def test_rooms_are_small(name: str) -> None:
     for node in ast.walk(ast.parse(SOURCES[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
+
+
+def test_the_forwarder_does_not_load_what_only_intake_needs() -> None:
+    """Its memory is a figure of docs/performance.md, and the validator is three megabytes of it."""
+    code = "import sys; from forwarder import cli, metrics, replay, side_by_side, wire; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert {"httpcore", "forwarder.replay"} <= set(done.stdout.split())
+    assert "jsonschema_rs" not in done.stdout.split()
