@@ -77,13 +77,13 @@ class Books:
         self.now = now
         self._pending: list[log.Entry] = []
         self._since = 0.0  # when the oldest of them was recorded (monotonic)
+        self.again: set[int] = set()  # documents that Omneo had once and that a person has sent again
         self._check_pair(journal, delivery)
         self.turn = last_turn(self.delivery)
         lost = "SELECT max(json_extract(facts, '$.unknown_upto')) FROM log WHERE kind IN ('created', 'restored')"
         query = f"{lost} AND about IS NULL AND external_id IS NULL"
         self._lost_upto: int = self.delivery.execute(query).fetchone()[0] or 0
-        # Documents up to here may have left before this process started.
-        self.unknown_upto = max(self.turn.upto, self._lost_upto)
+        self.unknown_upto = max(self.turn.upto, self._lost_upto)  # may have left before this process started
 
     def _check_pair(self, journal: Path, delivery: Path) -> None:
         row = self.delivery.execute("SELECT json_extract(facts, '$.journal') FROM log WHERE seq = 1").fetchone()
@@ -150,9 +150,11 @@ class Books:
         return {about for about, kind in state.items() if kind != "released"}
 
     def released(self) -> list[int]:
-        """Documents that a person released and that are not settled again, oldest first."""
-        rows = self.delivery.execute("SELECT DISTINCT about FROM log WHERE kind = 'released' ORDER BY about").fetchall()
-        return [about for (about,) in rows if not self.settled(about, about)]
+        """Documents that a person released and that are not settled again, oldest first. Notes which were at Omneo."""
+        query = "SELECT about, json_extract(facts, '$.was') FROM log WHERE kind = 'released' ORDER BY about"
+        rows = dict(sorted(self.delivery.execute(query), key=lambda row: (row[0], row[1] or "")))
+        self.again = {about for about, was in rows.items() if was == "delivered"}
+        return [about for about in rows if not self.settled(about, about)]
 
     def failures(self, seq: int) -> list[str]:
         """When it failed with 5xx, since it was last released."""
@@ -190,10 +192,8 @@ class Books:
 
     def flags_of(self, seq: int) -> set[str]:
         """Flags that this book has raised about a document."""
-        rows = self.delivery.execute(
-            "SELECT json_extract(facts, '$.flag') FROM log WHERE about = ? AND kind = 'flag'", (seq,)
-        ).fetchall()
-        return {name for (name,) in rows}
+        query = "SELECT json_extract(facts, '$.flag') FROM log WHERE about = ? AND kind = 'flag'"
+        return {name for (name,) in self.delivery.execute(query, (seq,)).fetchall()}
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -280,17 +280,17 @@ def totals_since(delivery: sqlite3.Connection, schema: str = "main") -> dict[str
     last = f"SELECT max(seq) FROM {schema}.log WHERE kind = 'turn' AND about IS NULL AND external_id IS NULL"
     row = delivery.execute(last).fetchone()
     totals = dict(last_turn(delivery, schema).totals)
-    kinds = delivery.execute(f"SELECT kind FROM {schema}.log WHERE seq > ? AND about IS NOT NULL", (row[0] or 0,))
-    return count(totals, (kind for (kind,) in kinds))
+    query = f"SELECT kind, json_extract(facts, '$.was') FROM {schema}.log WHERE seq > ? AND about IS NOT NULL"
+    return count(totals, delivery.execute(query, (row[0] or 0,)))
 
 
-def count(totals: dict[str, int], kinds: Iterable[str]) -> dict[str, int]:
-    """Add entries to totals. Only what was held can be released or abandoned."""
-    for kind in kinds:
+def count(totals: dict[str, int], entries: Iterable[tuple[str, str | None]]) -> dict[str, int]:
+    """Add entries to totals. Only what was held can be abandoned; and released, unless the entry says what it was."""
+    for kind, was in entries:
         if kind in totals:
             totals[kind] += 1
         if kind in {"released", "abandoned"}:
-            totals["held"] -= 1
+            totals[was or "held"] -= 1
     return totals
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from forwarder import cli_ledger, cli_look
+from forwarder import cli_ledger, cli_look, cli_reconcile
 from forwarder.options import TIMEOUT, lanes_of, link_options, policy_of, policy_options
 from journal import log
 from journal.command import (
@@ -29,6 +29,7 @@ from journal.rejected import printable
 if TYPE_CHECKING:
     import threading
 
+    from forwarder.ballast import Ballast
     from forwarder.replay import Replay
 
 SILENT = 3  # times --timeout: a request, and what the name server and the disk take beside it
@@ -61,6 +62,7 @@ def run(
     import threading
 
     from forwarder import patience, side_by_side
+    from forwarder.ballast import Ballast
 
     stop, wake = threading.Event(), threading.Event()
 
@@ -70,8 +72,11 @@ def run(
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    with forwarding(db, beside(db, delivery), stop, options) as running:
+    ballast = Ballast(beside(db, delivery))
+    with forwarding(db, beside(db, delivery), ballast, stop, options) as running:
         if not once:
+            running.chores.others.append(ballast.keep)
+            running.chores.make_room = ballast.give_up
             if metrics is not None or metrics_port is not None:
                 from forwarder.metrics import writer
 
@@ -91,11 +96,12 @@ def run(
 
 
 @contextmanager
-def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[str, Any]) -> "Iterator[Replay]":
+def forwarding(
+    db: Path, delivery: Path, ballast: "Ballast", stop: "threading.Event", options: dict[str, Any]
+) -> "Iterator[Replay]":
     """Everything a run needs, opened and closed again. Raises Unusable and NotNow."""
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")  # resolv.conf(5): a silent name server, for 4 s
     from forwarder import books as pair
-    from forwarder.ballast import Ballast
     from forwarder.link import Credentials, Link, check_url
     from forwarder.replay import Replay
     from forwarder.wire import Wire
@@ -114,7 +120,7 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
             pair.create_delivery(db, delivery)
         elif (kept := migrate.forward(delivery, "delivery")) is not None:
             say("migrated", kept=str(kept))
-        books, ballast = pair.Books(db, delivery), Ballast(delivery)
+        books = pair.Books(db, delivery)
         try:
             books.opened()
         except log.NotNow:
@@ -132,11 +138,8 @@ def forwarding(db: Path, delivery: Path, stop: "threading.Event", options: dict[
 
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
         policy = policy_of(options)
-        replay = Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
-        replay.chores.others.append(ballast.keep)
-        replay.chores.make_room = ballast.give_up
         try:
-            yield replay
+            yield Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
         finally:
             wire.close()
             books.close()
@@ -270,7 +273,7 @@ def demo() -> None:
     sys.exit(tell())
 
 
-for added in (*cli_look.COMMANDS, *cli_ledger.COMMANDS):
+for added in (*cli_look.COMMANDS, *cli_ledger.COMMANDS, *cli_reconcile.COMMANDS):
     cli.add_command(added)
 
 

@@ -1,4 +1,10 @@
-"""What a person decides of a held document: it goes after all, or never. One entry each in the delivery book."""
+"""
+What is written beside the forwarder, an entry each: a person lets a held document go after all, or never, or what Omneo
+has lost once more; and what a comparison with Omneo came to.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 from forwarder import known
 from forwarder.books import Books, Document
@@ -25,6 +31,25 @@ def abandon(books: Books, name: str, by: str, note: str) -> Document:
     return document
 
 
+def send_again(books: Books, seqs: Sequence[int], by: str, note: str) -> list[Document]:
+    """
+    What Omneo had, and has no more, waits again: looked for there when its turn comes, sent only if it is not there.
+
+    In one commit, so that what belongs together goes in order. What is not delivered any more is left out.
+    """
+    with log.writing(books.delivery):
+        found = [books.document(seq) for seq in seqs if books.state(seq) == "delivered"]
+        documents = [document for document in found if document is not None and not document.gone]
+        entries = [_entry("released", document, by, note, was="delivered") for document in documents]
+        log.append(books.delivery, entries, now=books.now)
+    return documents
+
+
+def reconciled(books: Books, facts: dict[str, Any]) -> int:
+    """What a comparison with Omneo came to, for good. Returns the number of its entry."""
+    return log.append(books.delivery, [Entry("reconciled", facts=facts)], now=books.now)
+
+
 def held(books: Books, name: str) -> Document:
     """The held document of this external_id or journal seq. Raises log.NoSuch if there is none."""
     document = books.by_external_id(name)
@@ -37,5 +62,5 @@ def held(books: Books, name: str) -> Document:
     return document
 
 
-def _entry(kind: str, document: Document, by: str, note: str) -> Entry:
-    return Entry(kind, document.seq, document.external_id, {"by": by, "note": note})
+def _entry(kind: str, document: Document, by: str, note: str, **more: str) -> Entry:
+    return Entry(kind, document.seq, document.external_id, {"by": by, "note": note} | more)

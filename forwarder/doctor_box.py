@@ -160,7 +160,10 @@ def spool(patient: Patient) -> str:
             f"{place} is not there, or this user can't see it",
             "mount it, put it back, or give the right one with --spool",
         )
-    waiting = sum(entry.name.endswith(".json") and entry.is_file(follow_symlinks=False) for entry in os.scandir(place))
+    waiting = sum(
+        entry.name.endswith(".json") and entry.name[0] != "." and entry.is_file(follow_symlinks=False)
+        for entry in os.scandir(place)
+    )
     told, probe = threading.Event(), place / f".omneo-doctor-{os.getpid()}"
     try:
         with ingest.watch(place, told, lambda *_, **__: None):

@@ -55,6 +55,7 @@ class Errand:
     ours: frozenset[str] = frozenset()  # what is known to be another document's at Omneo
     unwanted: bool = False  # a reversal waits: not to be sent again
     by_hand: bool = False  # a person released it
+    again: bool = False  # Omneo had it once, and a person has it sent again
     within_s: float | None = None  # a reversal: how soon its first byte has to leave after the verdict
     flags: tuple[tuple[str, dict[str, Any]], ...] = ()  # raised when it is settled
 
@@ -133,7 +134,7 @@ def _errand(document: Document, view: View, *, intent: bool = False, **more: Any
     if intent:
         look_first = _may_have_left(document, view) or books.lost(document)
     else:
-        look_first = seq in view.memory.doubt or seq <= books.unknown_upto
+        look_first = seq in view.memory.doubt or seq <= books.unknown_upto or seq in books.again
     if (first := view.memory.first_sent.get(seq)) is None:
         first = (document.received_at, known.clocks(books, seq)) if look_first else (view.now.wall, view.now)
         view.memory.first_sent[seq] = first
@@ -141,7 +142,7 @@ def _errand(document: Document, view: View, *, intent: bool = False, **more: Any
     set_back_s = clocks.set_back_s(view.now) if clocks is not None else 0.0
     if intent and look_first:
         more["left"] = known.left(books, document)
-    return Errand(document, since, set_back_s, look_first, intent, **more)
+    return Errand(document, since, set_back_s, look_first, intent, again=seq in books.again, **more)
 
 
 def _may_have_left(document: Document, view: View) -> bool:

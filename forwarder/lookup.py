@@ -2,7 +2,8 @@
 Is it at Omneo already? Asked before anything that may have left is sent again, and after a no.
 
 Found by our own reference, or, where Omneo doesn't give it back, as the only candidate: it is adopted. Absent in two
-looks that are a settling time apart: it may be sent again. Anything else is for a person.
+looks that are a settling time apart: it may be sent again. Anything else is for a person. So is a mere candidate for
+what Omneo had once and has lost: too much time lies between for it to be ours and nobody else's.
 """
 
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def redemption(talk: Talk, errand: Errand, profile: str, *, told_no: bool = Fals
     weak = [row for row in alike if _moment(row) >= first]
     astray = [row for row in alike if first - timedelta(seconds=ASTRAY_S) <= _moment(row) < first]
     undated = [row for row in alike if moment(row.get("created_at")) is None]
-    if len(weak) > 1 or undated or (astray and not sure):
+    if len(weak) > 1 or undated or (astray and not sure) or (weak and errand.again):
         return unclear(errand, f"Omneo has {len(weak + astray)} redemptions that could be this one")
     if weak:
         return Found(weak[0], known.answer)
@@ -111,7 +112,7 @@ def undoing(talk: Talk, errand: Errand, types: set[str], *, told_no: bool = Fals
     alike = [row for row in weak if _same_worth(errand, row)]
     if told_no or not alike:
         return absent(talk, errand, told_no=told_no)
-    if len(alike) > 1:
+    if len(alike) > 1 or errand.again:
         return unclear(errand, f"Omneo has {len(alike)} returns that could be this one")
     return Found(alike[0], known.answer)
 
@@ -125,10 +126,12 @@ class Listed:
 
 
 def listed(talk: Talk, errand: Errand, request: Callable[[int], omneo.Request]) -> Listed | Outcome:
-    """Every page of a list; an Outcome if it can't be had."""
+    """Every page of a list; an Outcome if it can't be had whole: what isn't in a part of it may be in the rest."""
     rows: list[Row] = []
     answer: Answer | None = None
+    pages = 0
     for answer in talk.link.pages(request):
+        pages += 1
         meaning = outcome.meaning(answer)
         if meaning == "missing" and not answer.html:
             return unclear(errand, "Omneo does not show what it has")
@@ -136,6 +139,8 @@ def listed(talk: Talk, errand: Errand, request: Callable[[int], omneo.Request]) 
             return replace(outcome.otherwise(answer), look_up=True)
         rows += answer.rows
     assert answer is not None
+    if not answer.ends(pages):
+        return unclear(errand, "Omneo's list is too long to be looked through")
     return Listed(rows, answer)
 
 
@@ -210,8 +215,8 @@ def _alike(errand: Errand, row: Row) -> bool:
         return False
     kinds = {item.get("type") for item in _items(row)}
     if content.get("benefit_id") is not None:
-        uses = _uses(row, str(content["benefit_id"]))
-        return kinds <= {"benefit"} and (not kinds or uses == int(content.get("count") or 1))
+        used = uses(row, str(content["benefit_id"]))
+        return kinds <= {"benefit"} and (not kinds or used == int(content.get("count") or 1))
     total, wanted = omneo.money(row.get("total")), omneo.money(content.get("amount"))
     return "benefit" not in kinds and total is not None and wanted is not None and 0 < total <= wanted
 
@@ -228,7 +233,7 @@ def _items(row: Row) -> list[Row]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def _uses(row: Row, benefit: str) -> int:
+def uses(row: Row, benefit: str) -> int:
     """How many times a redemption used this benefit; an item that doesn't say which is counted."""
     uses = 0
     for item in _items(row):
@@ -253,7 +258,7 @@ def _all_uses_shown(talk: Talk, errand: Errand, profile: str, known: Listed) -> 
     if not isinstance(most, int) or not isinstance(left, int):
         return None
     sign = {"redeem": 1, "reversal": -1}
-    shown = sum(sign.get(row.get("type", "redeem"), 0) * _uses(row, str(benefit)) for row in known.rows)
+    shown = sum(sign.get(row.get("type", "redeem"), 0) * uses(row, str(benefit)) for row in known.rows)
     if most - left <= shown:
         return None
     return unclear(errand, f"the benefit counts {most - left} uses, its customer's list shows {shown}")

@@ -55,12 +55,6 @@ def found_sale(answer: Answer, external_id: str) -> dict[str, Any] | None:
     return next((row for row in [answer.data, *answer.rows] if echoes(row, external_id)), None)
 
 
-def sales_between(begin: str, end: str | None, page: int) -> Request:
-    """`GET /transactions` whose local time is in a period (sdk: TransactionFilters, FilterOperator)."""
-    until = f"&filter[transacted_at][lt]={quote(end)}" if end is not None else ""
-    return "GET", f"/transactions?filter[transacted_at][gte]={quote(begin)}{until}&{_page(page)}", None
-
-
 ROUTES = {
     # reference: api-reference, omneo-sdk and the route list; guide: pos-integration-guide, working-with-benefits
     "reference": {
@@ -137,17 +131,17 @@ def read_redemption(redemption_id: str) -> Request:
 
 def redemptions_of_sale(external_id: str, page: int) -> Request:
     """`GET /redemptions` of one sale (sdk: RequestQueryRedemption)."""
-    return "GET", f"/redemptions?filter[transaction_external_id]={quote(external_id, safe='')}&{_page(page)}", None
+    return "GET", f"/redemptions?filter[transaction_external_id]={quote(external_id, safe='')}&{paged(page)}", None
 
 
 def redemptions_of_customer(profile: str, page: int) -> Request:
     """`GET /profiles/{id}/redemptions`."""
-    return "GET", f"/profiles/{quote(profile, safe='')}/redemptions?{_page(page)}", None
+    return "GET", f"/profiles/{quote(profile, safe='')}/redemptions?{paged(page)}", None
 
 
 def undone(redemption_id: str, page: int) -> Request:
     """Reversals and returns of one redemption (sdk: `linked_source_id` of GET /redemptions)."""
-    return "GET", f"/redemptions?filter[linked_source_id]={quote(redemption_id, safe='')}&{_page(page)}", None
+    return "GET", f"/redemptions?filter[linked_source_id]={quote(redemption_id, safe='')}&{paged(page)}", None
 
 
 def read_benefit(profile: str, benefit: str) -> Request:
@@ -155,7 +149,8 @@ def read_benefit(profile: str, benefit: str) -> Request:
     return "GET", f"/profiles/{quote(profile, safe='')}/benefits/{quote(benefit, safe='')}", None
 
 
-def _page(page: int) -> str:
+def paged(page: int) -> str:
+    """Which page of a list, and of what size."""
     return f"page[size]=100&page[number]={page}"
 
 
@@ -191,6 +186,13 @@ def read_profile(profile: str, handle: str | None, routes: str = "reference") ->
     if routes == "guide":
         return "GET", f"/identities/search?handle={quote(handle, safe='')}&identifier={quote(profile, safe='')}", None
     return "POST", "/profiles/search-id", _encode({"type": handle, "id": profile})
+
+
+def profile_shown(answer: Answer) -> str | None:
+    """Omneo's UUID of the one customer that an answer is about."""
+    found = [row.get("profile_id") or row.get("id") for row in [answer.data, *answer.rows]]
+    ids = {str(each) for each in found if each is not None}
+    return ids.pop() if len(ids) == 1 else None
 
 
 def profile_of(content: dict[str, Any]) -> tuple[str, str | None] | None:

@@ -44,6 +44,15 @@ class Answer:
         data = self.content.get("data") if isinstance(self.content, dict) else None
         return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
 
+    def ends(self, page: int) -> bool:
+        """Is this page of a list its last? By `meta.last_page`, else by `links.next` (omneo-api, 1: list envelope)."""
+        content = self.content if isinstance(self.content, dict) else {}
+        meta, links = content.get("meta"), content.get("links")
+        last = str(meta.get("last_page")) if isinstance(meta, dict) else ""
+        if last.isdecimal() and len(last) < 10:
+            return page >= int(last)
+        return not self.rows or not (isinstance(links, dict) and links.get("next"))
+
 
 Settled = Literal["delivered", "refused", "held", "cancelled"]
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,12 @@ IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
 RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
-JITTER = tenacity.wait_random_exponential(multiplier=1, exp_base=1.15, max=30)  # full jitter, a second to half a minute
+HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
+JITTER = tenacity.wait_chain(  # after the first failure, the second, …
+    tenacity.wait_random(0.25, 0.75),  # spreads shops that failed in one moment evenly over the time between two tries
+    *[tenacity.wait_random(0.45, 0.55)] * (HURRIED - 1),
+    tenacity.wait_random_exponential(multiplier=1.15**-HURRIED, exp_base=1.15, max=60),  # full jitter, from a second on
+)
 
 
 class Grown(FileSystemEventHandler):
@@ -53,7 +59,6 @@ def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
 
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:
     """Deliver until stopped. `wake` is set when the journal has grown, or by whoever sets `stop`."""
-    step_with_patience = patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
     setback = Setback(run, stop)
     while True:
         wake.clear()
@@ -63,7 +68,7 @@ def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None
         with setback:
             run.chores()
             setback.first()
-            result = step_with_patience(step_unless, stop, run)
+            result = step_with_patience(run, stop, tenacity.stop_when_event_set(stop), back_off)
             run.pulse.beat()
             if result is None or result.kind == "waits":  # for a document, or for the redemption that it names
                 run.books.flush()
@@ -107,11 +112,11 @@ class Setback:
 
 def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
     """Deliver what can be delivered now. The outcome that ended it, or None when nothing is left."""
-    spent = tenacity.stop_any(tenacity.stop_when_event_set(stop), tenacity.stop_after_delay(ONCE_S))
-    enough = lambda state: spent(state) or hopeless(state)  # noqa: E731
-    step_with_patience = patience(run, stop, enough, short_wait)
+    began = 0.0
+    enough = lambda state: stop.is_set() or time.monotonic() - began >= ONCE_S or hopeless(state)  # noqa: E731
     while not stop.is_set():
-        result = step_with_patience(step_unless, stop, run)
+        began = time.monotonic()
+        result = step_with_patience(run, stop, enough, short_wait)
         if result is None or not result.settles:
             run.line.settle()
             run.books.flush()
@@ -119,23 +124,36 @@ def run_once(run: Replay, stop: threading.Event) -> Outcome | None:
     return None
 
 
-def patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> tenacity.Retrying:
-    """Step again and again while it is not now, with pauses that SIGTERM ends at once."""
-    return tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda result: result is not None and result.kind in {"deferred", "paused"}),
+def step_with_patience(run: Replay, stop: threading.Event, enough: Any, wait: Any) -> Outcome | None:
+    """Step; and again and again while it is not now, with pauses that SIGTERM ends at once."""
+    first = step_unless(stop, run)
+    if not fails(first):  # nearly always, and then tenacity would be a twentieth of all the work
+        return first
+    tries = chain([first], (step_unless(stop, run) for _ in count()))
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_result(fails),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         wait=wait,
         stop=enough,
         sleep=lambda seconds: rest(run, stop, seconds),
     )
+    last: Outcome | None = retrying(next, tries)
+    return last
+
+
+def fails(result: Outcome | None) -> bool:
+    """Is it worth another try of the same?"""
+    return result is not None and result.kind in {"deferred", "paused"}
 
 
 def step_unless(stop: threading.Event, run: Replay) -> Outcome | None:
     """A step, but none when the wait before it ended because the program is to stop. Raises NotNow."""
     if stop.is_set():
         return None
-    with readable(run):
+    try:  # not `with readable(run)`, which costs more than it says
         return step(run)
+    except sqlite3.OperationalError as error:
+        raise reading_failed(error, run.books.path) from error
 
 
 @contextmanager
@@ -158,7 +176,7 @@ def rest(run: Replay, stop: threading.Event, seconds: float) -> None:
 
 
 def back_off(state: tenacity.RetryCallState) -> float:
-    """Full jitter, growing slowly from a second to half a minute; or as long as Omneo asked for."""
+    """Half a second for ten seconds, then full jitter that grows slowly to a minute; or as long as Omneo asked for."""
     return float(max(asked_s(state), JITTER(state)))
 
 

@@ -6,30 +6,25 @@ own list of the days is gone through too.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from forwarder import omneo, outcome, witness
+from forwarder import witness
+from forwarder.asking import SETTLE_S, Asking, Listing, Rest, sales_between
 from forwarder.link import Link
-from forwarder.outcome import Answer
 from forwarder.witness import Problem, Seen
 from journal import log, story
 from journal.day import Days, between
 from journal.verify import verify
 
-TRIES = 4  # of one question, before we give up
-REST_S = 30.0  # between two of them, at the most
-PAGES = 1000  # of 100 sales of Omneo's list
 NEWEST = 10  # of a sample: they vouch for all the others
 NARROW = 64  # questions that find the place of a difference: each halves what is left
-SETTLE_S = 2.0  # before a sale that Omneo does not have is asked for once more
 EVER = date(1970, 1, 2)  # before any sale
 
-Rest = Callable[[float], object]
 Period = tuple[str, str | None]
 
 
@@ -37,8 +32,7 @@ Period = tuple[str, str | None]
 class Heard:
     """What Omneo said, and the way to ask it."""
 
-    link: Link
-    rest: Rest
+    asking: Asking
     seen: set[Seen] = field(default_factory=set)  # what sales bear witness of
     bare: set[str] = field(default_factory=set)  # sales that bear none, by external_id
     absent: dict[str, int] = field(default_factory=dict)  # sales that it does not have, and their entries
@@ -46,49 +40,25 @@ class Heard:
     others: int = 0  # sales of other journals in its list
     listed: str = "no"  # was its list gone through? "yes", "no", or only its "beginning"
 
-    def ask(self, request: omneo.Request) -> Answer:
-        """An answer that says something: yes, no, or that it isn't there. Raises log.NotNow and log.Unusable."""
-        for turn in range(1, TRIES + 1):
-            answer = self.link.ask(request)
-            match outcome.meaning(answer):
-                case "yes" | "no" | "missing":
-                    return answer
-                case "credentials" | "route":
-                    raise log.Unusable(f"{outcome.otherwise(answer).reason}.")
-            if turn < TRIES:
-                self.rest(min(answer.retry_after_s or float(turn), REST_S))
-        raise _not_now(answer)
-
     def ask_for(self, name: str, seq: int) -> None:
         """One sale by its external_id."""
-        answer = self.ask(omneo.find_sale(name))
-        row = omneo.found_sale(answer, name)
+        row = self.asking.sale(name)
         if row is not None:
             self._take(name, row)
-        elif outcome.nothing_found(answer):
+        else:
             self.known.add(name)
             self.absent[name] = seq
-        else:
-            raise _not_now(answer)
 
     def go_through(self, when: Period, ours: str, chosen: Mapping[str, int]) -> None:
         """Omneo's list of a period: what bears witness of this journal, and what was to be asked for anyway."""
-        for page in range(1, PAGES + 1):
-            answer = self.ask(omneo.sales_between(*when, page))
-            if outcome.meaning(answer) != "yes" or not isinstance(answer.content.get("data"), list):
-                return  # it has no such list for us
-            for row in answer.rows:
-                name, found = str(row.get("external_id")), witness.seen(row)
-                if (found is not None and found.journal == ours) or (name in chosen and "meta" in row):
-                    self._take(name, row)
-                elif found is not None:
-                    self.others += 1  # another store's, most likely
-            meta = answer.content.get("meta")
-            last = meta.get("last_page") if isinstance(meta, dict) else None
-            if not isinstance(last, int) or page >= last:
-                self.listed = "yes"
-                return
-        self.listed = "beginning"
+        listing = Listing(self.asking, lambda page: sales_between(*when, page))
+        for row in listing:
+            name, found = str(row.get("external_id")), witness.seen(row)
+            if (found is not None and found.journal == ours) or (name in chosen and "meta" in row):
+                self._take(name, row)
+            elif found is not None:
+                self.others += 1  # another store's, most likely
+        self.listed = listing.shown
 
     def _take(self, name: str, row: dict[str, Any]) -> None:
         """A sale as Omneo shows it."""
@@ -100,10 +70,6 @@ class Heard:
             self.seen.add(found)
 
 
-def _not_now(answer: Answer) -> log.NotNow:
-    return log.NotNow(f"Omneo can't be asked now: {outcome.otherwise(answer).reason}. Try again later.")
-
-
 def examine(
     journal: Path, delivery: Path, link: Link, which: Days | int, *, dice: Random, rest: Rest
 ) -> dict[str, Any]:
@@ -113,11 +79,8 @@ def examine(
     Both books are walked as `verify` does it, after Omneo has answered: what it knows, the journal had before.
     Raises log.NotNow and log.Unusable when Omneo can't be asked.
     """
-    heard = Heard(link, rest)
-    if (
-        outcome.meaning(heard.ask(omneo.verify_token())) != "yes"
-    ):  # what then says that a sale isn't there, may not know
-        raise log.Unusable(f"{outcome.ROUTE}.")
+    heard = Heard(Asking(link, rest))
+    heard.asking.known_there()
     with story.both_books(journal, delivery) as books:
         db = books.conn
         chosen = dict(of_days(db, which) if isinstance(which, Days) else sample(db, which, dice))

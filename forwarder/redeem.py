@@ -52,10 +52,9 @@ def customer(talk: Talk, errand: Errand) -> str | Outcome:
     answer = talk.link.ask(omneo.read_profile(value, str(handle), talk.policy.routes))
     meaning = outcome.meaning(answer)
     if meaning == "yes":
-        found = [row.get("profile_id") or row.get("id") for row in [answer.data, *answer.rows]]
-        ids = {str(each) for each in found if each is not None}
-        if len(ids) == 1:
-            return ids.pop()
+        found = omneo.profile_shown(answer)
+        if found is not None:
+            return found
     if meaning in {"missing", "no"} or (meaning == "yes" and isinstance(answer.content.get("data"), list)):
         if errand.look_first:
             return lookup.unclear(errand, "its customer can't be found at Omneo any more")

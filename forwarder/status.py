@@ -45,6 +45,11 @@ def figures(books: sqlite3.Connection, *, delivery: bool, now: datetime) -> dict
     }
 
 
+def waiting(books: sqlite3.Connection) -> int:
+    """How many documents wait, in both books as they are now."""
+    return _accepted(books) - sum(totals_since(books, "delivery").values())
+
+
 def _accepted(books: sqlite3.Connection) -> int:
     """How many documents were ever accepted: the last one says it."""
     row = books.execute(

@@ -28,18 +28,27 @@ class TooLong(httpx.TransportError):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A socket whose every operation ends with the request's deadline."""
+    """A socket whose every operation ends with the request's deadline. Head and body of a request leave together."""
 
     def __init__(self, stream: httpcore.NetworkStream, left: "Deadline") -> None:
         self._stream = stream
         self._left = left
+        self._held = b""  # of a request, and has not left
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+        self._leave()
         return self._stream.read(max_bytes, self._left.or_raise(httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        for start in range(0, len(buffer), PIECE_BYTES):  # one write may be many sends, each with the whole time-out
-            self._stream.write(buffer[start : start + PIECE_BYTES], self._left.or_raise(httpcore.WriteTimeout))
+        """Hold it until the request is whole: httpcore writes the head, the body, and an empty end."""
+        self._held += buffer
+        if not buffer:
+            self._leave()
+
+    def _leave(self) -> None:
+        leaving, self._held = self._held, b""
+        for start in range(0, len(leaving), PIECE_BYTES):  # one write may be many sends, each with the whole time-out
+            self._stream.write(leaving[start : start + PIECE_BYTES], self._left.or_raise(httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._stream.close()

@@ -101,7 +101,7 @@ def ingest(
         raise log.Unusable(f"There is no spool directory {spool}; create it, or give the right one with --spool.")
     say, other = speak("omneo-journal"), beside(db, delivery)
     stop, wake = threading.Event(), threading.Event()
-    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop)
+    files = Spool(spool, max_bytes, lambda path, why: say("passed_over", path=path, why=why), stop, wake)
     log.open_book(db, "journal", write=False).close()  # before a lock file is put beside what may be no book at all
     words = _outcomes(outcomes, (db, other), spool, outcomes_days, say)
 

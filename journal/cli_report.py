@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -21,24 +21,10 @@ from journal.command import (
     plain,
     shown,
     tell,
+    timezone_option,
 )
 
 DAY = click.DateTime(["%Y-%m-%d"])
-
-
-def _zone(_: click.Context, option: click.Parameter, name: str | None) -> ZoneInfo | None:
-    """A time zone by its IANA name. Raises click.BadParameter."""
-    try:
-        return ZoneInfo(name) if name is not None else None
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        words = "is no time zone's name, as Australia/Melbourne is one."
-        raise click.BadParameter(f"{plain(str(name))} {words}", param=option) from None
-
-
-def timezone_option(command: Command) -> Command:
-    """`--timezone`: whose midnight ends a day."""
-    words = "Time zone of the shop (IANA name). Default: this machine's."
-    return click.option("--timezone", "zone", callback=_zone, help=words)(command)
 
 
 def out_option(command: Command) -> Command:

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, DatabaseError, OperationalError
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
@@ -53,6 +54,21 @@ def max_bytes_option(command: Command) -> Command:
         show_default=True,
         help="Largest file taken.",
     )(command)
+
+
+def _zone(_: click.Context, option: click.Parameter, name: str | None) -> ZoneInfo | None:
+    """A time zone by its IANA name. Raises click.BadParameter."""
+    try:
+        return ZoneInfo(name) if name is not None else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        words = "is no time zone's name, as Australia/Melbourne is one."
+        raise click.BadParameter(f"{plain(str(name))} {words}", param=option) from None
+
+
+def timezone_option(command: Command) -> Command:
+    """`--timezone`: whose midnight ends a day."""
+    words = "Time zone of the shop (IANA name). Default: this machine's."
+    return click.option("--timezone", "zone", callback=_zone, help=words)(command)
 
 
 def metrics_option(command: Command) -> Command:
@@ -124,7 +140,8 @@ def program(group: click.Group) -> NoReturn:
 
         sys.exit(shell_complete(group, {}, name, variable, asked))
     if sys.argv[1:2] in HUMBLE:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        with suppress(OSError):  # where that is forbidden, it is only less polite
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:  # not group.main(), which says 1, bad news, when whoever reads along has seen enough
         with group.make_context(name, sys.argv[1:]) as context:
             group.invoke(context)

@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
-
-import jsonschema_rs
 
 import schemas
 from journal.strict import (
@@ -31,6 +29,9 @@ from journal.strict import (
     pointer,
 )
 from schemas import KINDS
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 __all__ = ["KINDS", "REASONS", "Document", "NotJSON", "Problem", "local_time", "parse", "read", "same"]
 
@@ -83,12 +84,14 @@ class _Rules:
     """One kind's schema, compiled, and what a schema cannot say."""
 
     schema: dict[str, Any]
-    validator: jsonschema_rs.Draft202012Validator
+    validator: "jsonschema_rs.Draft202012Validator"
     times: tuple[str, ...]
 
 
 @lru_cache
 def _rules(kind: str) -> _Rules:
+    import jsonschema_rs  # 3 MB, which the forwarder has no use for
+
     schema = schemas.load(kind)
     times = tuple(name for name, rule in schema["properties"].items() if rule.get("$ref") == "#/$defs/time")
     return _Rules(schema, jsonschema_rs.Draft202012Validator(schema), times)
@@ -155,8 +158,10 @@ TYPES = {
 }
 
 
-def _said(error: jsonschema_rs.ValidationError, schema: dict[str, Any]) -> Problem:
+def _said(error: "jsonschema_rs.ValidationError", schema: dict[str, Any]) -> Problem:
     """A validator's finding in our words: its own quote the document. The schema's titles say what a value must be."""
+    import jsonschema_rs
+
     keyword = str(error.schema_path[-1])
     rule: Any = schema
     for step in error.schema_path[:-1]:

@@ -21,6 +21,8 @@ class File:
     @property
     def name(self) -> str:
         """Its path as the POS gave it: one that we had begun to take when the power went has got a private name."""
+        if ".taken-" not in self.path:  # asked for some times of every file
+            return self.path
         directory, name = os.path.split(self.path)
         taken = TAKEN.match(name)
         return below(directory, taken[1]) if taken else self.path
@@ -37,6 +39,11 @@ class Contents:
 
 def below(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
+
+
+def hidden(path: str, name: str) -> bool:
+    """Is it nobody's business? Hidden files are still being written, but for our own."""
+    return name.startswith(".") and path != CANARY and not TAKEN.match(name)
 
 
 def as_file(path: str, seen: os.stat_result) -> File:

@@ -27,6 +27,7 @@ from watchdog.observers import Observer
 
 from journal import canary, check, document, known, log, reserve
 from journal.files import CANARY, Contents
+from journal.leaving import Leaving
 from journal.notify import Pulse
 from journal.rejected import REJECTED
 from journal.reserve import Room
@@ -36,6 +37,7 @@ from journal.spool import Spool
 RESCAN_S = 2.0  # the directory is the truth: network shares send no events, and a queue of events can overflow
 ONCE_WAIT_S = 3.0  # how long `--once` waits for files that are not whole yet …
 ONCE_LOOK_S = 0.05  # … and how often it looks meanwhile
+LAST_S = 5.0  # how long an end waits for the disk to let taken files go: a burst of them may take minutes
 
 Chore = Callable[[], object]  # what is done beside sweeping, such as making a checkpoint when one is due
 
@@ -83,23 +85,37 @@ def sweep(
     more: the files stay.
     """
     swept, pulse = Swept(), pulse or Pulse()
-    for batch in spool.batches(spool.ready(), time.monotonic()):
-        found = [(contents, read(contents)) for contents in batch]
-        due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
-        if due:
-            room()
-        verdicts = enter(due, db, now) if due else []
-        for contents, verdict in verdicts:  # In the log, on disk: only now may the files go.
-            gone = retire(spool, contents, verdict, say)
-            spool.left -= gone
-            swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
-            swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
-            swept.rejected += verdict.fate == "reject" and gone
-        pulse.beat()
+    try:
+        for batch in spool.batches(spool.ready(), time.monotonic()):
+            _take(batch, spool, db, swept, say=say, now=now, room=room)
+            pulse.beat()
+            spool.let_go(pulse.beat, Leaving.fits)
+    except log.NotNow:  # the disk may be full: this makes room, whatever else has come
+        spool.let_go(pulse.beat, Leaving.empty)
+        raise
+    if not spool.more:
+        spool.let_go(pulse.beat)
     spool.swept_at = time.time()
     if swept != Swept():
         say("swept", taken=swept.taken, repeated=swept.repeated, rejected=swept.rejected)
     return swept
+
+
+def _take(
+    batch: list[Contents], spool: Spool, db: Connection, swept: Swept, *, say: Say, now: log.Clock, room: Room
+) -> None:
+    """One commit's worth of files."""
+    found = [(contents, read(contents)) for contents in batch]
+    due = [pair for pair in found if pair[1].whole or spool.stands_still(pair[0].file, time.monotonic())]
+    if not due:
+        return
+    room()
+    for contents, verdict in enter(due, db, now):  # In the log, on disk: only now may the files go.
+        gone = retire(spool, contents, verdict, say)
+        spool.left -= gone
+        swept.taken += verdict.fate == "accept" and verdict.document.kind != "canary"
+        swept.repeated += verdict.fate == "repeat" and gone and verdict.document.kind != "canary"
+        swept.rejected += verdict.fate == "reject" and gone
 
 
 def enter(
@@ -196,6 +212,8 @@ def run(
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
         pulse.stopping()
+    give_up = time.monotonic() + LAST_S
+    spool.let_go(until=lambda _: time.monotonic() > give_up)
     say("stopped")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -106,11 +107,14 @@ def moment(at: str | None) -> float | None:
 
 def boot_facts() -> dict[str, Any]:
     """What a later reader needs to compare clocks: the kernel's boot id and seconds since boot, sleep included."""
+    return {"boot": _boot_id(), "since_boot_s": round(time.clock_gettime(time.CLOCK_BOOTTIME), 3)}
+
+
+@lru_cache(maxsize=1)
+def _boot_id() -> str | None:
+    """No process outlives a boot, so it is read once."""
     boot_id = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "boot": boot_id.read_text().strip() if boot_id.exists() else None,
-        "since_boot_s": round(time.clock_gettime(time.CLOCK_BOOTTIME), 3),
-    }
+    return boot_id.read_text().strip() if boot_id.exists() else None
 
 
 def as_json(facts: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from journal import curves, log, story
+from journal import curves, log, reconciled, story
 from journal.day import Days, between
 from journal.document import NotJSON, local_time, parse
 from journal.known import CONFLICT
@@ -54,6 +54,7 @@ def report(db: Database, days: Days, terminal: str | None = None, window_s: floa
         "window_s": window_s,
         "redemptions": _redemptions(db, [row for row in documents if row["kind"] == "redemption"]),
         "undone": [_undone(row) for row in documents if row["kind"] in {"reversal", "return"}],
+        "reconciled": reconciled.newest(db, days),
         "flags": _flags(db, days, {row["seq"] for row in documents}, whole=terminal is None),
         "close": story.close(db),
         "heads": _heads(db, days),

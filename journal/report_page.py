@@ -5,7 +5,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from journal import pictures
+from journal import pictures, reconciled
 from journal.day import Days
 from journal.report_text import KINDS, amount, days_of, to_omneo
 from journal.words import span
@@ -31,7 +31,8 @@ def page(told: Row) -> str:
     title = f"{days.first:%A}, {days.first.day} {days.first:%B %Y}"
     style = (files("journal") / "report.css").read_text("utf-8")
     parts = [_head(told, title), _tiles(told), _pictures(told, days), _takings(told), _terminals(told, days)]
-    parts += [_stuck(told), _line(told, days), _redemptions(told, days), _flag_table(told, days), _heads(told)]
+    parts += [_stuck(told), _line(told, days), _redemptions(told, days), _reconciled(told, days)]
+    parts += [_flag_table(told, days), _heads(told)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -251,6 +252,14 @@ def _redemptions(told: Row, days: Days) -> str:
     return _table("Redemptions", names, rows) + _table(
         "Reversals and returns", ("Kind", "external_id", "Of", "State", "Why"), undoing
     )
+
+
+def _reconciled(told: Row, days: Days) -> str:
+    """Of the whole shop."""
+    if (found := told["reconciled"]) is None:
+        return _table("Compared with Omneo", (), (), "Not yet: omneo-forwarder reconcile does that.")
+    words = f"{days.clock(found['at'])}, entry {found['entry']}: {reconciled.counted(found)}"
+    return _table("Compared with Omneo", (words,), [[line.strip()] for line in reconciled.lines(found)] or [["-"]])
 
 
 def _flag_table(told: Row, days: Days) -> str:

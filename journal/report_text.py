@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from journal import reconciled
 from journal.day import Days
 from journal.words import WIDTH, span
 
@@ -51,6 +52,7 @@ def lines(told: Row) -> Iterator[str]:
     yield from _stuck(told)
     yield from _line(told)
     yield from _redemptions(told)
+    yield from _reconciled(told)
     yield from _flags(told)
     yield from _closing(told)
 
@@ -165,6 +167,17 @@ def _reversal(row: Row) -> str:
     if row["reversed_after_s"] is not None:
         return span(row["reversed_after_s"])
     return str(row["reversal_state"] or "-")
+
+
+def _reconciled(told: Row) -> Iterator[str]:
+    """Of the whole shop, whatever terminal is asked for."""
+    yield ""
+    if (found := told["reconciled"]) is None:
+        yield "Not compared with Omneo yet: omneo-forwarder reconcile does that."
+        return
+    when = days_of(told).clock(found["at"])
+    yield from _item(f"Compared with Omneo at {when} (entry {found['entry']}): {reconciled.counted(found)}.")
+    yield from reconciled.lines(found)
 
 
 def _flags(told: Row) -> Iterator[str]:

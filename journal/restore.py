@@ -24,7 +24,7 @@ from schemas import KINDS
 SEEN = (
     "SELECT max(coalesce((SELECT max(about) FROM log WHERE about IS NOT NULL), 0),"
     " coalesce((SELECT max(json_extract(facts, '$.other_book.entries')) FROM log WHERE about IS NULL"
-    " AND external_id IS NULL AND kind IN ('created', 'opened', 'turn')), 0))"
+    " AND external_id IS NULL AND kind IN ('created', 'opened', 'turn', 'reconciled')), 0))"
 )
 
 

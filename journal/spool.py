@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from journal import rejected
-from journal.files import CANARY, TAKEN, Contents, File, as_file, below
+from journal.files import TAKEN, Contents, File, as_file, below, hidden
+from journal.leaving import Leaving, private_name
 from journal.measure import Measure
-from journal.rejected import NAME_MAX, REJECTED, cut, printable
+from journal.rejected import REJECTED, printable
 
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
 MOST = 4096  # files of one scan that are remembered …
@@ -30,9 +31,17 @@ class Spool:
     """The watched directory. Remembers only what was already said, and which files must be looked at again."""
 
     def __init__(
-        self, root: Path, max_bytes: int, say: Callable[[str, str], None], stop: threading.Event | None = None
+        self,
+        root: Path,
+        max_bytes: int,
+        say: Callable[[str, str], None],
+        stop: threading.Event | None = None,
+        wake: threading.Event | None = None,
     ) -> None:
-        """`say(path, why)` hears once of everything that is not taken, or can't be. `stop` ends a long sweep early."""
+        """
+        `say(path, why)` hears once of everything that is not taken, or can't be. `stop` ends a long sweep early; `wake`
+        is set when something new has come.
+        """
         self.root = root
         self._prefix = str(root)
         self.left = 0  # files that the last sweep left, so far
@@ -44,6 +53,7 @@ class Spool:
         self._told: set[tuple[str, str]] = set()
         self.measure = Measure()
         self._restless: dict[str, tuple[File, float]] = {}  # path → as last seen, since when (monotonic)
+        self._leaving = Leaving(wake or threading.Event())
 
     # -- what waits -------------------------------------------------------------------------------------------------
 
@@ -83,7 +93,7 @@ class Spool:
                 path = below(directory, entry.name)
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._scan_below(path)
-                elif entry.name.startswith(".") and path != CANARY and not TAKEN.match(entry.name):
+                elif path in self._leaving or hidden(path, entry.name):
                     continue
                 elif not entry.is_file(follow_symlinks=False):
                     self.tell(path, "not a regular file (a link, device, pipe or socket is never followed)")
@@ -144,10 +154,11 @@ class Spool:
             file = as_file(file.path, seen)
             if seen.st_size > self.max_bytes:
                 return self._measure(file, handle)
-            body = b""
-            while chunk := os.read(handle, self.max_bytes + 1 - len(body)):
+            # Not with room for as much as there may be, which would cost more than to read.
+            body = os.read(handle, seen.st_size + 1)
+            while len(body) < seen.st_size and (chunk := os.read(handle, seen.st_size + 1 - len(body))):
                 body += chunk
-            if len(body) > self.max_bytes:  # it grew while we read
+            if len(body) > seen.st_size:  # it grew while we read
                 self.stands_still(file, time.monotonic())
                 return None
             return Contents(file, body)
@@ -193,16 +204,30 @@ class Spool:
     # -- letting go -------------------------------------------------------------------------------------------------
 
     def retire(self, file: File) -> bool:
-        """Remove a file that the log has. False: it is still there, or another one stands in its place."""
+        """
+        Take a file that the log has away from its name. False: it is still there, or another one stands in its place.
+
+        It is gone for whoever dropped it; `let_go` unlinks it.
+        """
         try:
             private = self._take(file)
-            if private is not None:
-                os.unlink(private)  # noqa: PTH108 - a burst spends a third of its time on making Path objects
-                self._restless.pop(file.path, None)
         except OSError as error:  # it is in the log; when it is seen again it is a repeat
             self._later(file, f"is in the journal but can't be removed: {error.strerror}")
             return False
-        return private is not None
+        if private is None:
+            return False
+        self._restless.pop(file.path, None)
+        self._leaving.add(private, file)
+        return True
+
+    def let_go(
+        self, beat: Callable[[], object] = lambda: None, until: Callable[[Leaving], bool] = Leaving.disturbed
+    ) -> None:
+        """Unlink what was retired, until something new comes, or so far. `beat` is called after each."""
+        self._leaving.go(self._prefix, self._is, self._stays, beat, until)
+
+    def _stays(self, file: File, error: OSError) -> None:
+        self.tell(file.path, f"is in the journal but can't be removed: {error.strerror}")
 
     def reject(self, file: File, error: dict[str, Any]) -> bool:
         """
@@ -217,7 +242,7 @@ class Spool:
             if private is None:
                 words.unlink()
             else:
-                self._set_aside(file, private, target, words)
+                self._set_aside(file, self._at(private), target, words)
         except OSError as problem:
             self._later(file, f"should be in {REJECTED}/, which can't be written: {problem.strerror}")
             return False
@@ -248,27 +273,20 @@ class Spool:
         directory, name = os.path.split(file.path)
         private = file.path
         if not TAKEN.match(name):
-            private = self._private_name(file, directory, name)
+            private = private_name(self._prefix, file.inode, directory, name)
             try:
                 os.rename(self._at(file.path), self._at(private))  # noqa: PTH104
             except FileNotFoundError:
                 return None
+        return private if self._is(private, file) else None
+
+    def _is(self, private: str, file: File) -> bool:
+        """Does what was read stand there, unchanged? Anything else is looked at at once."""
         with suppress(FileNotFoundError):
             if as_file(file.path, os.lstat(self._at(private))) == file:
-                return self._at(private)
-            self._restless[private] = (file, time.monotonic() - QUIET_S)  # look at it at once
-        return None
-
-    def _private_name(self, file: File, directory: str, name: str) -> str:
-        """A hidden name that is free: one that a power cut left there was not taken yet, and is never overwritten."""
-        number = file.inode
-        while True:
-            prefix = f".taken-{number}-"
-            stem = cut(name.removesuffix(".json"), NAME_MAX - len(prefix) - len(".json"))
-            private = below(directory, f"{prefix}{stem}.json")
-            if not os.path.lexists(self._at(private)):
-                return private
-            number += 1
+                return True
+            self._restless[private] = (file, time.monotonic() - QUIET_S)
+        return False
 
     def _at(self, path: str) -> str:
         return f"{self._prefix}/{path}"

@@ -261,7 +261,7 @@ class Book:
 
     def vouches(self, seq: int, kind: str, facts: str) -> None:
         """What an entry says of the other book's head."""
-        other = fact(facts, "other_book") if kind in ("created", "opened", "turn", "vouched") else None
+        other = fact(facts, "other_book") if kind in ("created", "opened", "turn", "vouched", "reconciled") else None
         try:
             if other and isinstance(other["entries"], int) and 0 < other["entries"] < 2**63:
                 self.claims.append((seq, other["entries"], str(other["head"])))

@@ -1,7 +1,7 @@
 -- What an auditor reads: every state is derived here, from the two books, and stored nowhere else.
 -- The journal is `main`, the delivery book is attached as `delivery` (an empty one if it is not there).
 
--- A document's state is the last word on it; 'released' puts a held one back among the waiting.
+-- A document's state is the last word on it; 'released' puts one back among the waiting: held, or lost at Omneo.
 CREATE TEMP VIEW documents AS
 SELECT d.seq,
        d.kind,

@@ -16,7 +16,8 @@ from journal.roots import Roots
 from schemas import KINDS
 
 DOCUMENTS = frozenset({*KINDS, "invalid"})
-VOUCHING = frozenset({"created", "opened", "turn", "vouched"})  # entries that say what the other book's head was
+# Entries that say what the other book's head was.
+VOUCHING = frozenset({"created", "opened", "turn", "vouched", "reconciled"})
 ERASING = frozenset({"redaction", "archived"})  # entries that say why a body is gone
 NOTABLE = VOUCHING | ERASING | {"checkpoint"}
 

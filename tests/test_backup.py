@@ -221,6 +221,14 @@ def journal_lost(shop: Shop) -> None:
     shop.db.unlink()
 
 
+def journal_lost_after_a_reconciliation(shop: Shop) -> None:
+    take(shop, 5)
+    seq, digest = log.head(shop.book)
+    with closing(log.open_book(shop.delivery, "delivery", write=True)) as db:
+        log.append(db, [Entry("reconciled", facts={"other_book": {"entries": seq, "head": digest.hex()}})])
+    shop.db.unlink()
+
+
 def damaged(shop: Shop) -> None:
     shop.db.write_bytes(b"\0" * 500)
 
@@ -243,6 +251,7 @@ GOING_BACK: dict[str, tuple[Callable[[Shop], None], str]] = {
     "older": (older, "has 2 entries more than the backup, 2 documents among them"),
     "the delivery book went further": (further, "The delivery book here has 1 entries more"),
     "only the delivery book knows": (journal_lost, "has seen the journal at entry 6"),
+    "only a reconciliation knows": (journal_lost_after_a_reconciliation, "has seen the journal at entry 6"),
     "damaged": (damaged, "can't be read"),
     "another way": (another_way, "went another way"),
     "another journal": (another_journal, "not the one that the backup was made of"),

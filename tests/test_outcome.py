@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -295,3 +296,22 @@ def test_an_answer_takes_no_longer_than_it_takes(listen: Listen) -> None:
         for _ in range(100):
             outcome.send(line, httpx.Request("GET", speaker.url), lambda: NOW)
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("content", "ends"),
+    [
+        ({"data": [{}], "meta": {"last_page": 2}}, [False, True]),
+        ({"data": [{}], "meta": {"last_page": "2"}}, [False, True]),
+        ({"data": [{}], "links": {"next": "https://…?page=2"}}, [False, False]),
+        ({"data": [{}], "links": {"next": None}}, [True, True]),
+        ({"data": [{}], "meta": {"last_page": "many"}, "links": {"next": "https://…"}}, [False, False]),
+        ({"data": [], "links": {"next": "https://…"}}, [True, True]),
+        ({"data": [{}]}, [True, True]),
+        ({"data": [{}], "meta": 7, "links": []}, [True, True]),
+        ([], [True, True]),
+    ],
+)
+def test_which_page_of_a_list_is_its_last(content: Any, ends: list[bool]) -> None:
+    answer = Answer(200, content, left=True, reason="")
+    assert [answer.ends(1), answer.ends(2)] == ends

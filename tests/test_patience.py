@@ -1,5 +1,6 @@
 """The loops around a step: what ends a wait, and what a journal means that can't be read just now."""
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -7,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+import tenacity
 from standin import Omneo, Store, sale
 from test_replay import Said
 
@@ -63,3 +65,27 @@ def _wait_for(omneo: Omneo, sales: int, stop: threading.Event) -> None:
         if len(omneo.sales()) >= sales or stop.wait(0.05):
             break
     stop.set()
+
+
+def _waits(failures: int) -> float:
+    state = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+    state.attempt_number = failures
+    return float(patience.JITTER(state))
+
+
+def test_a_line_is_tried_twice_a_second_at_first_and_once_in_half_a_minute_after_hours() -> None:
+    firsts = [_waits(1) for _ in range(1000)]
+    assert all(0.25 <= first <= 0.75 for first in firsts)
+    assert all(0.45 <= _waits(failures) <= 0.55 for failures in range(2, patience.HURRIED + 1))
+    assert all(0 <= _waits(patience.HURRIED + 1) <= 1.0 for _ in range(100))
+    late = [_waits(500) for _ in range(1000)]
+    assert max(late) <= 60
+    assert 25 < sum(late) / len(late) < 35
+
+
+def test_shops_that_lost_the_line_together_do_not_come_back_together() -> None:
+    """The first pause spreads them over the half second between two tries; the later ones are all jitter."""
+    for failures in (1, 500):
+        waits = sorted(_waits(failures) for _ in range(1000))
+        most = waits[-1] - waits[0]
+        assert max(after - before for before, after in itertools.pairwise(waits)) < most / 20

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from redeeming import Counter
 
-from forwarder import decide
+from forwarder import decide, link, omneo
 from forwarder.sandbox.customers import JANE
 
 ALTERATIONS = 402  # a benefit of Jane's, three times
@@ -84,6 +84,18 @@ def test_a_list_that_lags_a_little_is_looked_at_twice(counter: Counter) -> None:
     counter.drain()
     assert (counter.states(), counter.flags()) == ("R delivered", set())
     assert (counter.at_omneo().redemptions(), counter.at_omneo().balance()) == (["redeem"], 5)
+
+
+def test_what_a_part_of_a_list_does_not_show_is_for_a_person(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be in the rest: a customer with more redemptions than are read is not asked to pay twice."""
+    monkeypatch.setattr(omneo, "_page", lambda page: f"page[size]=1&page[number]={page}")
+    monkeypatch.setattr(link, "PAGES", 1)
+    for _ in range(3):
+        counter.online(amount=1, strategies=["points"])
+    counter.attempt(counter.redemption(), mode="drop_after", path="/redeem")
+    counter.drain()
+    assert (counter.states(), counter.flags()) == ("R held", {"doubtful R"})
+    assert counter.at_omneo().redemptions() == ["redeem"] * 4
 
 
 def test_two_candidates_are_for_a_person(counter: Counter) -> None:

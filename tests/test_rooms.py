@@ -1,6 +1,8 @@
 """The drawing of docs/design.md, held: who may import whom, who may touch the network, who may write a book."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,8 @@ JOURNAL = {
     "migrate": "book log",
     "measure": "",
     "files": "",
-    "spool": "files measure rejected",
+    "leaving": "files rejected",
+    "spool": "files leaving measure rejected",
     "document": "strict schemas",
     "known": "document log",
     "check": "document known log rejected totals schemas",
@@ -52,16 +55,17 @@ JOURNAL = {
     "gauges": "say",
     "metrics": "gauges log say spool",
     "reserve": "log",
-    "ingest": "canary check document files known log notify rejected reserve say spool",
+    "ingest": "canary check document files known leaving log notify rejected reserve say spool",
     "command": "log rejected",
     "words": "command",
     "day": "log",
     "curves": "day log",
     "export": "command day",
-    "report": "curves day document known log story",
-    "report_text": "day words",
+    "reconciled": "day words",
+    "report": "curves day document known log reconciled story",
+    "report_text": "day reconciled words",
     "pictures": "day words",
-    "report_page": "day pictures report_text words",
+    "report_page": "day pictures reconciled report_text words",
     "browse": "log story",
     "cli_report": "browse command day export log report report_page report_text story",
     "outcomes": "command log say schemas story",
@@ -103,7 +107,14 @@ FORWARDER = {
     "standing": "books exposure status journal.log journal.reserve journal.story journal.rejected",
     "metrics": "standing journal.gauges journal.log journal.say journal.story",
     "standing_text": "journal.command journal.words",
-    "read_back": "link omneo outcome witness journal.day journal.log journal.story journal.verify",
+    "asking": "link omneo outcome journal.log",
+    "compare": "omneo outcome journal.document",
+    "ours": "apportion books compare witness journal.day journal.log",
+    "customers": "asking compare lookup omneo ours outcome",
+    "theirs": "asking compare omneo ours outcome witness journal.day",
+    "reconcile": "asking books compare customers omneo ours status theirs journal.day journal.log",
+    "resend": "books known",
+    "read_back": "asking link omneo witness journal.day journal.log journal.story journal.verify",
     "doctor_box": "books standing journal.book journal.chain journal.ingest journal.log",
     "doctor": "doctor_box link omneo outcome status",
     "demo_stage": "demo_screen demo_shop status journal.log",
@@ -118,8 +129,10 @@ FORWARDER = {
     "cli_ledger": "headoffice_page headoffice_schema ledger options ship ship_loop journal.command journal.log"
     " journal.notify journal.say",
     "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
-    "cli": "ballast books cli_ledger cli_look decide demo doctor link metrics options patience plan read_back replay"
-    " side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
+    "cli_reconcile": "asking books decide link options reconcile resend wire journal.command journal.day journal.log"
+    " journal.reconciled journal.rejected journal.story",
+    "cli": "ballast books cli_ledger cli_look cli_reconcile decide demo doctor link metrics options patience plan"
+    " read_back replay side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
     " journal.rejected journal.say sandbox.serve",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
@@ -128,7 +141,8 @@ SANDBOX = "forwarder.sandbox"
 # Which libraries of others, and which doors of Python's own, a room may use besides what needs no asking.
 LIBRARIES = {
     "click": "journal.cli journal.cli_ingest journal.cli_keep journal.cli_report journal.cli_proof journal.command"
-    " forwarder.cli forwarder.cli_ledger forwarder.cli_look forwarder.options forwarder.standing_text",
+    " forwarder.cli forwarder.cli_ledger forwarder.cli_look forwarder.cli_reconcile forwarder.options"
+    " forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
     "httpcore": "forwarder.wire",
@@ -139,7 +153,7 @@ LIBRARIES = {
     "prometheus_client": "journal.gauges forwarder.metrics",
     "psycopg": "forwarder.headoffice_page forwarder.headoffice_schema forwarder.ledger",
     "rich": "forwarder.demo_screen",
-    "sqlite_utils": "journal.curves journal.export journal.person journal.report journal.story",
+    "sqlite_utils": "journal.curves journal.export journal.person journal.reconciled journal.report journal.story",
     "starlette": "forwarder.sandbox",
     "structlog": "journal.say",
     "tenacity": "forwarder.patience forwarder.side_by_side",
@@ -290,3 +304,11 @@ def test_rooms_are_small(name: str) -> None:
     for node in ast.walk(ast.parse(SOURCES[name])):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < FUNCTION_LINES, node.name
+
+
+def test_the_forwarder_does_not_load_what_only_intake_needs() -> None:
+    """Its memory is a figure of docs/performance.md, and the validator is three megabytes of it."""
+    code = "import sys; from forwarder import cli, metrics, replay, side_by_side, wire; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert {"httpcore", "forwarder.replay"} <= set(done.stdout.split())
+    assert "jsonschema_rs" not in done.stdout.split()

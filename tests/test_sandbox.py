@@ -736,3 +736,36 @@ def test_a_port_that_can_not_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(CannotListenError, match=f"{words}.*--port"):
         serve(80, announce=lambda _: None)
+
+
+# ── Planted differences ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_planted_is_a_row_of_its_own_or_none(api: Api) -> None:
+    first = api.post("/transactions", json=SALE).json()["data"]
+    copy = api.control("/plant", what="transaction", id=first["id"], do="double").json()["data"]
+    listed = f"/transactions?filter[external_id]={SALE['external_id']}"
+    assert [row["id"] for row in api.get(listed).json()["data"]] == [first["id"], copy["id"]]
+    api.control("/plant", what="transaction", id=first["id"], do="lose")
+    api.control("/plant", what="transaction", id=copy["id"], fields={"total": 1})
+    (row,) = api.get(listed).json()["data"]
+    assert (row["id"], row["total"], row["updated_at"]) == (copy["id"], 1, first["updated_at"])
+    spent = api.post(f"/profiles/{JANE}/redeem", json={"amount": 5, "strategies": ["rewards"]}).json()["data"]
+    api.control("/plant", what="redemption", id=spent["id"], do="lose")
+    assert api.get(f"/redemptions/{spent['id']}").status_code == 404
+    api.control("/plant", what="balance", id=JANE, fields={"points": -5})
+    assert api.get(f"/profiles/{JANE}/balances").json()["data"]["point_balance"] == -5
+
+
+@pytest.mark.parametrize(
+    ("spec", "status"),
+    [
+        ({"what": "transaction", "id": 1, "do": "lose"}, 404),
+        ({"what": "balance", "id": "nobody", "fields": {"points": 1}}, 404),
+        ({"what": "balance", "id": JANE}, 422),
+        ({"what": "profile", "id": JANE}, 422),
+        ({"what": "transaction", "id": [], "do": "lose"}, 422),
+    ],
+)
+def test_what_can_not_be_planted_is_refused(api: Api, spec: dict[str, Any], status: int) -> None:
+    assert api.desk.post("/plant", json=spec).status_code == status

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -12,10 +13,11 @@ from typing import Any
 import pytest
 from tills import Shop, broken, sale, wait_until
 
-from journal import measure, rejected, spool
+from journal import ingest, leaving, measure, rejected, spool
 from journal.files import Contents, File
+from journal.log import NotNow
 from journal.rejected import cut, printable
-from journal.spool import QUIET_S
+from journal.spool import QUIET_S, Spool
 
 
 def names(shop: Shop) -> list[str]:
@@ -200,7 +202,112 @@ def test_a_file_that_has_gone_is_waited_for_no_more(shop: Shop) -> None:
 def test_a_retired_file_is_gone_and_leaves_nothing(shop: Shop) -> None:
     shop.drop("till-1/a.json", sale())
     assert shop.files.retire(only(shop))
+    assert not (shop.spool / "till-1/a.json").exists()
+    assert shop.files.ready() == []
+    shop.files.let_go()
     assert shop.waiting() == []
+
+
+def test_new_files_go_before_what_only_has_to_be_unlinked(shop: Shop) -> None:
+    wake = threading.Event()
+    files = Spool(shop.spool, 1024 * 1024, lambda *_: None, wake=wake)
+    shop.drop("a.json", sale())
+    assert files.retire(files.ready()[0])
+    wake.set()  # something has come
+    files.let_go()
+    assert len(shop.waiting()) == 1
+    assert files.ready() == []
+    wake.clear()
+    files.let_go()
+    assert shop.waiting() == []
+
+
+def test_what_somebody_still_writes_to_is_not_unlinked(shop: Shop) -> None:
+    """A till that does not rename, and went on writing after its file had been taken: what came late is found."""
+    path = shop.drop("a.json", sale("S-1"))
+    with path.open("ab") as late:
+        assert shop.files.retire(only(shop))
+        late.write(b"\n" + sale("S-2"))
+    shop.files.let_go()
+    assert [contents.body for contents in read_all(shop)] == [sale("S-1") + b"\n" + sale("S-2")]
+
+
+def test_what_a_crash_left_to_be_unlinked_is_a_repeat(shop: Shop) -> None:
+    shop.drop("a.json", sale("S-1"))
+    ingest.sweep(busy(shop), shop.book, say=shop.say)
+    assert shop.waiting() != []
+    assert shop.sweep().repeated == 1
+    assert shop.waiting() == []
+    assert shop.sales() == ["S-1"]
+
+
+def busy(shop: Shop) -> Spool:
+    """A spool into which something new comes all the while."""
+    wake = threading.Event()
+    wake.set()
+    return Spool(shop.spool, 1024 * 1024, lambda path, why: shop.say("passed_over", path=path, why=why), wake=wake)
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MOST", 3), ("MOST_BYTES", 3 * len(sale("S-1")))])
+def test_only_so_much_waits_to_be_unlinked(shop: Shop, monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    monkeypatch.setattr(leaving, bound, most)
+    monkeypatch.setattr(spool, "BATCH_FILES", 1)
+    files = busy(shop)
+    for number in range(1, 7):
+        shop.drop(f"{number}.json", sale(f"S-{number}"), age=10 - number)
+        ingest.sweep(files, shop.book, say=shop.say)
+    assert shop.sales() == [f"S-{number}" for number in range(1, 7)]
+    assert sorted(name.rpartition("-")[2] for name in shop.waiting()) == ["5.json", "6.json"]
+
+
+def test_a_disk_without_room_gets_what_only_had_to_be_unlinked(shop: Shop) -> None:
+    """Even while new files come all the time: they can't be taken before."""
+
+    def full() -> None:
+        raise NotNow("no room")
+
+    files = busy(shop)
+    shop.drop("a.json", sale("S-1"))
+    ingest.sweep(files, shop.book, say=shop.say)
+    assert len(shop.waiting()) == 1
+    shop.drop("b.json", sale("S-2"))
+    with pytest.raises(NotNow):
+        ingest.sweep(files, shop.book, say=shop.say, room=full)
+    assert shop.waiting() == ["b.json"]
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(5.0, 0), (-1.0, 1)])
+def test_an_end_waits_for_the_disk_but_not_for_long(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, left: int
+) -> None:
+    """What is left is a repeat; and systemd would not wait either."""
+    monkeypatch.setattr(ingest, "LAST_S", seconds)
+    stop, wake = threading.Event(), threading.Event()
+    files = Spool(shop.spool, 1024 * 1024, lambda *_: None, stop, wake)
+
+    def ends() -> None:
+        stop.set()
+        wake.set()
+
+    shop.drop("a.json", sale("S-1"))
+    ingest.run(files, shop.book, shop.delivery, stop, wake, say=shop.say, room=ends)
+    assert shop.sales() == ["S-1"]
+    assert len(shop.waiting()) == left
+
+
+def test_what_cannot_be_unlinked_is_said_once_and_tried_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.drop("a.json", sale("S-1"))
+    shop.drop("till-1/b.json", sale("S-2"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", failing(os.unlink, "till-1"))
+        for _ in range(3):
+            shop.sweep()
+    assert [event for event, _ in shop.said] == ["passed_over", "swept"]
+    assert shop.said[0][1]["path"] == "till-1/b.json"
+    assert len(shop.waiting()) == 1
+    shop.sweep()
+    assert shop.waiting() == []
+    assert shop.sales() == ["S-1", "S-2"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from faults.__main__ import Result, discover
+from faults.line import asked_before_resend
 from faults.means import Figures, Means
+from faults.mutants import HOUSE, MUTANTS, Mutant
 from faults.reader import Refused, read
 
 
@@ -35,6 +37,26 @@ def test_every_means_says_what_it_is() -> None:
     assert all(0 <= means.small <= means.full > 0 and means.unit and means.layer for means in every.values())
 
 
+POST = {"method": "POST", "path": "/transactions", "external_id": "a", "status": 200}
+LOOK = {"method": "GET", "path": "/transactions/external/a", "external_id": None, "status": 404}
+
+
+@pytest.mark.parametrize(
+    ("journal", "blind"),
+    [
+        ([POST], False),
+        ([POST, POST], True),
+        ([POST, LOOK, POST], False),
+        ([LOOK, POST, POST], False),  # the first arrived late
+        ([POST, LOOK | {"status": 200}, POST], True),
+        ([POST, LOOK, POST, POST], True),
+        ([POST, LOOK | {"path": "/transactions/external/b"}, POST], True),
+    ],
+)
+def test_look_ups_are_counted_on_a_bad_line(journal: list[dict[str, Any]], blind: bool) -> None:
+    assert bool(asked_before_resend({"journal": journal})) is blind
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -60,3 +82,8 @@ def test_the_second_reader_reads(text: str, value: Any) -> None:
 def test_the_second_reader_refuses(text: str) -> None:
     with pytest.raises(Refused):
         read(text.encode())
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_each_mutant_still_finds_its_place(mutant: Mutant) -> None:
+    assert (HOUSE / mutant.file).read_text().count(mutant.was) == 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tills import Shop, broken, sale
 
-from journal import chain, log
+from journal import chain, log, standalone
 from journal.log import Entry
 from journal.verify import Courtesy, verify
 
@@ -374,6 +374,19 @@ def test_a_delivery_book_that_speaks_of_no_document_is_found(pair: Shop) -> None
     with closing(log.open_book(pair.delivery, "delivery", write=True)) as db:
         log.append(db, [Entry("refused", 6), Entry("refused", 99), Entry("refused", 5)])
     assert [seq for seq, _ in found(pair, "delivery")] == [5, 6]
+
+
+def test_what_only_a_reconciliation_has_seen_of_the_journal_is_missed_when_it_is_cut_off(pair: Shop) -> None:
+    """By both programs that verify: what the one takes for a word on the other book, the other does too."""
+    with closing(log.open_book(pair.db, "journal", write=False)) as db:
+        seq, digest = log.head(db)
+    with closing(log.open_book(pair.delivery, "delivery", write=True)) as db:
+        log.append(db, [Entry("reconciled", facts={"other_book": {"entries": seq, "head": digest.hex()}})])
+    assert pair.problems() == []
+    tamper(pair.db, f"DELETE FROM log WHERE seq = {seq}")
+    assert [seq for seq, _ in found(pair)] == [seq]
+    alone = standalone.examine([pair.db, pair.delivery], {}, "")
+    assert [(book, at) for each in alone for book, at, _ in each.problems] == [("journal", seq)]
 
 
 @pytest.mark.parametrize(

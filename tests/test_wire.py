@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from standin import Listen, Speaker, http, says
+from tills import wait_until
 
 from forwarder import outcome
 from forwarder.wire import ANSWER_BYTES, TooLong, Wire
@@ -115,6 +116,35 @@ def test_a_handshake_that_never_ends_is_over_in_time_and_nothing_left(listen: Li
     with pytest.raises(httpx.ConnectTimeout):
         wire.handle_request(get(url))
     assert time.monotonic() - began < TIMEOUT_S + SLACK_S
+
+
+def test_head_and_body_of_a_request_leave_together(listen: Listen, wire: Wire) -> None:
+    """Once: two packets each, and a server that woke up for a head without a body."""
+    came: list[bytes] = []
+
+    def takes_note(_: Speaker, connection: socket.socket) -> None:
+        came.append(connection.recv(65536))
+        connection.sendall(FINE)
+
+    speaker = listen(takes_note)
+    assert wire.handle_request(httpx.Request("POST", speaker.url, content=b"x" * 2000)).status_code == 200
+    assert came[0].endswith(b"x" * 2000)
+
+
+def test_nothing_is_answered_that_has_not_left(listen: Listen, wire: Wire) -> None:
+    """A server that answers twice: once, the second request was held back until its answer was looked for."""
+    heard: list[bytes] = []
+
+    def answers_twice(speaker: Speaker, connection: socket.socket) -> None:
+        heard.append(speaker.hear(connection))
+        connection.sendall(FINE + FINE)
+        heard.append(speaker.hear(connection))
+
+    url = listen(answers_twice).url
+    for path in ("/first", "/second"):
+        wire.handle_request(httpx.Request("GET", url + path))
+    wait_until(lambda: len(heard) == 2)
+    assert [head.split()[1].rpartition(b"/")[2] for head in heard] == [b"first", b"second"]
 
 
 def test_the_next_request_after_one_that_timed_out_gets_its_own_answer(listen: Listen, wire: Wire) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from forwarder.sandbox import customers, profiles, transactions
+from forwarder.sandbox import customers, plant, profiles, transactions
 from forwarder.sandbox.exchange import HTML, Answer, Call, data, json_answer
 from forwarder.sandbox.faults import Faults, Rule
 from forwarder.sandbox.state import Refusal, Row, Tenant
@@ -142,6 +142,14 @@ def merge(desk: Desk, call: Call) -> Answer:
     return data(_person(desk.tenant, profiles.merge(desk.tenant, str(fields.get("from")), str(fields.get("to")))))
 
 
+def plant_difference(desk: Desk, call: Call) -> Answer:
+    """A row that was lost, came twice or says something else, as nobody's request left it: for `reconcile`."""
+    try:
+        return data(plant.plant(desk.tenant, call.fields()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise Refusal(422, f"Not something that can be planted: {error!r}") from None
+
+
 def reset(desk: Desk, call: Call) -> Answer:
     """As it was at the start: the same customers, a right clock, no faults."""
     desk.tenant.clear()
@@ -187,6 +195,7 @@ CONTROL_ROUTES: dict[str, dict[str, ControlHandler]] = {
     "/tokens": {"POST": set_tokens},
     "/profiles": {"POST": create_profile},
     "/merge": {"POST": merge},
+    "/plant": {"POST": plant_difference},
     "/reset": {"POST": reset},
     "/portal": {"GET": portal},
 }

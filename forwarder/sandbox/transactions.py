@@ -180,7 +180,7 @@ def _index(tenant: Tenant, transaction_id: int, before: object, after: object) -
 
 def _link(tenant: Tenant, row: Row, redemption_id: int | None) -> None:
     """One redemption a transaction, and one transaction a redemption."""
-    if row["redemption_id"] is not None:
+    if row["redemption_id"] in tenant.redemptions:  # else it was planted that it is lost
         tenant.redemptions[row["redemption_id"]]["transaction_id"] = None
     if redemption_id is not None:
         tenant.redemptions[redemption_id]["transaction_id"] = row["id"]

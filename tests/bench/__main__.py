@@ -1,319 +1,127 @@
 """
 Figures as ratios to references that are measured in the same run, in turns; medians.
 
-    python -m tests.bench [--slice] [--rounds N] [--only burst,single,delivery,reversals,lanes,idle] [--json FILE]
+    python -m tests.bench [--slice | --long] [--rounds N] [--only burst,single,…] [--entries N] [--json FILE] [--page]
 
-Exit 1 when a figure misses what is asked of it; with `--slice` (a minute, for every submission, on machines that
-do other work meanwhile) when it is worse than half of that.
+Exit 1 when a figure misses what is asked of it; with `--slice` (some minutes, for every submission, on machines that do
+other work meanwhile) when it is worse than half of that. `--json` keeps what the file holds of other measurements.
 """
 
 import argparse
-import contextlib
-import http.client
 import json
 import os
 import platform
-import random
 import sqlite3
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.bench import idle, lanes
-from tests.bench.shop import NAIVE, Omneo, Shop, omneo, sale, shop
+from tests.bench import burst, deliver, disk, goals, grow, idle, kill, lanes, looks, outage, page, parts, single
 
 Figures = dict[str, Any]
-
-ASKED = {  # figure → (at least or at most, how much)
-    ("burst", "ratio"): (">=", 2.0),
-    ("single", "gone_ms"): ("<=", 10.0),
-    ("single", "in_journal_ms"): ("<=", 10.0),
-    ("reversals", "customer_in_time"): (">=", 1.0),
-    ("reversals", "strict_lost"): ("<=", 0.0),
-    ("lanes", "ratio"): (">=", 6.0),
-    ("idle", "wakes_a_second"): ("<=", 2.0),
-    ("idle", "core_percent"): ("<=", 0.2),
-    ("idle", "resident_mb"): ("<=", 60.0),
-}
-
-STEADY = {("idle", "resident_mb")}  # other work on the machine doesn't change it: nothing is forgiven
-FLOOR_MS = 3.0  # what one durable file costs where nobody else uses the disk
+SLICE = "burst,single,delivery,reversals,lanes,line,back,idle,starts,verify,week"
+LONG = "memory,grow,bodies,kill"
 
 
-# -- (a) many files wait --------------------------------------------------------------------------------------------
-
-
-def burst(files: int, rounds: int) -> Figures:
-    """So many waiting files: the naive script and `ingest --once` in turns, from the start of a process to its end."""
-    took: dict[str, list[float]] = {}
-    turns: list[Callable[[], None]] = [
-        lambda: _naive("delete", files, took),
-        lambda: _naive("wal", files, took),
-        lambda: _ours(files, took),
-    ]
-    for number in range(rounds):
-        for turn in turns[number % 3 :] + turns[: number % 3]:
-            turn()
-    middle = {name: statistics.median(seconds) for name, seconds in took.items()}
-    figures: Figures = {"files": files}
-    for name in ("ours", "naive", "naive_wal"):
-        figures[f"{name}_s"] = middle[name]
-        figures[f"{name}_start_s"] = middle[f"{name}_start"]
-        figures[f"{name}_a_second"] = files / middle[name]
-        figures[f"{name}_a_second_net"] = files / (middle[name] - middle[f"{name}_start"])
-    for name in ("naive", "naive_wal"):
-        ratio = "ratio" if name == "naive" else "ratio_wal"
-        figures[ratio] = middle[name] / middle["ours"]
-        figures[f"{ratio}_net"] = figures["ours_a_second_net"] / figures[f"{name}_a_second_net"]
-        figures[f"{ratio}s"] = [theirs / ours for theirs, ours in zip(took[name], took["ours"], strict=True)]
-    return figures
-
-
-def _note(took: dict[str, list[float]], name: str, seconds: float) -> None:
-    took.setdefault(name, []).append(seconds)
-
-
-def _naive(mode: str, files: int, took: dict[str, list[float]]) -> None:
-    """With SQLite's default journal, or with its write-ahead log (one sync a commit instead of three or four)."""
-    name = "naive" if mode == "delete" else "naive_wal"
-    with shop() as place:
-        command = [sys.executable, str(NAIVE), str(place.spool), str(place.naive), mode]
-        _note(took, f"{name}_start", place.run(command))
-        place.fill(range(files))
-        _note(took, name, place.run(command))
-        _empty(place)
-
-
-def _ours(files: int, took: dict[str, list[float]]) -> None:
-    with shop() as place:
-        command = place.command("journal", "ingest", "--once")
-        _note(took, "ours_start", place.run(command))
-        place.fill(range(files))
-        _note(took, "ours", place.run(command))
-        _empty(place)
-
-
-def _empty(place: Shop) -> None:
-    left = len(list(place.spool.glob("*.json")))
-    if left:
-        raise RuntimeError(f"{left} files are still in the spool")
-
-
-# -- (b) one file at a time -----------------------------------------------------------------------------------------
-
-
-def single(files: int) -> Figures:
-    """From the rename of one file until it is gone, is in the journal, is at the sandbox; at random moments."""
-    dice = random.Random(4)
-    gone, entry, floor = [], [], []
-    with shop() as place:
-        with place.daemon("journal", "ingest"):
-            for number in range(files):
-                _pause(dice)
-                floor.append(_floor(place, number))
-                _pause(dice)
-                # In turns: a reader's lock can hold up a commit for a moment, so only every other file is watched so.
-                if number % 2:
-                    gone.append(_until_gone(place, number))
-                else:
-                    entry.append(_until_entered(place, number))
-        with omneo() as there, place.daemon("journal", "ingest"):
-            there_ms = _single_there(place, there, range(files, files + files // 2), dice)
-    figures: Figures = {"files": files, "floor_ms": statistics.median(floor)}
-    for name, times in (("gone", gone), ("in_journal", entry), ("at_sandbox", there_ms)):
-        figures[f"{name}_ms"] = statistics.median(times)
-        figures[f"{name}_p95_ms"] = statistics.quantiles(times, n=20)[-1]
-    return figures | {"ratio_to_floor": figures["gone_ms"] / figures["floor_ms"]}
-
-
-def _pause(dice: random.Random) -> None:
-    time.sleep(dice.uniform(0.020, 0.070))
-
-
-def _floor(place: Shop, number: int) -> float:
-    """The least there is to do, in this process: read, one durable commit, unlink; after the same idle moment."""
-    path = place.spool.parent / f"floor-{number}"
-    path.write_bytes(sale(number))
-    with contextlib.closing(sqlite3.connect(place.naive, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode = DELETE")
-        db.execute("PRAGMA synchronous = EXTRA")
-        db.execute("CREATE TABLE IF NOT EXISTS floor (body BLOB)")
-        began = time.perf_counter()
-        db.execute("INSERT INTO floor VALUES (?)", (path.read_bytes(),))
-        path.unlink()
-        return (time.perf_counter() - began) * 1000
-
-
-def _until_gone(place: Shop, number: int) -> float:
-    path = place.drop(number)
-    began = time.perf_counter()
-    _wait(lambda: not path.exists())
-    return (time.perf_counter() - began) * 1000
-
-
-def _until_entered(place: Shop, number: int) -> float:
-    """Until a reader of its own sees the entry."""
-    with contextlib.closing(sqlite3.connect(f"{place.journal.as_uri()}?mode=ro", uri=True)) as db:
-        wanted = f"MEL01-T{number % 4}-{number:07d}"
-        query = "SELECT 1 FROM log WHERE external_id = ? AND about IS NULL"
-        place.drop(number)
-        began = time.perf_counter()
-        _wait(lambda: db.execute(query, (wanted,)).fetchone() is not None)
-        return (time.perf_counter() - began) * 1000
-
-
-def _single_there(place: Shop, there: Omneo, numbers: range, dice: random.Random) -> list[float]:
-    """With the forwarder running: until the sandbox holds it."""
-    times = []
-    with place.daemon("forwarder", "run", "--url", there.url, "--rate", "0"):
-        _wait(lambda: there.sales == numbers[0], 60)  # what is in the journal already goes first
-        for number in numbers:
-            _pause(dice)
-            place.drop(number)
-            began = time.perf_counter()
-            _wait(lambda count=number + 1: there.sales == count)
-            times.append((time.perf_counter() - began) * 1000)
-    return times
-
-
-def _wait(done: Callable[[], bool], most: float = 10.0) -> None:
-    """Look again and again, with the shortest of naps: the other programs need the processor too."""
-    give_up = time.perf_counter() + most
-    while not done():
-        if time.perf_counter() > give_up:
-            raise RuntimeError("waited in vain")
-        time.sleep(0.0002)
-
-
-# -- (c) a backlog goes to Omneo ------------------------------------------------------------------------------------
-
-
-def delivery(sales: int, rounds: int) -> Figures:
-    """A backlog in strict order against the sandbox, and a bare http.client that posts the same bodies, in turns."""
-    took: dict[str, list[float]] = {"ours": [], "ours_start": [], "bare": []}
-    with omneo() as there:
-        for number in range(rounds):
-            turns: list[Callable[[], None]] = [lambda: _bare(there, sales, took), lambda: _strict(there, sales, took)]
-            for turn in turns if number % 2 else reversed(turns):
-                there.desk("POST", "/reset")
-                turn()
-                if there.sales != sales:
-                    raise RuntimeError(f"the sandbox holds {there.sales} of {sales} sales")
-    middle = {name: statistics.median(seconds) for name, seconds in took.items()}
-    net = middle["ours"] - middle["ours_start"]
+def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], Figures]]:
+    """All there is, in the order of the page."""
+    small, rounds = chosen.slice, min(chosen.rounds, 3) if chosen.slice else chosen.rounds
+    entries, room = chosen.entries, chosen.room
     return {
-        "sales": sales,
-        "ours_s": middle["ours"],
-        "ours_start_s": middle["ours_start"],
-        "bare_s": middle["bare"],
-        "ours_a_second": sales / middle["ours"],
-        "ours_a_second_net": sales / net,
-        "bare_a_second": sales / middle["bare"],
-        "ratio": middle["bare"] / middle["ours"],
-        "ratio_net": middle["bare"] / net,
+        "disk": lambda: disk.commits(50 if small else 200),
+        "parts": lambda: parts.parts(500 if small else 4000, rounds),
+        "burst": lambda: burst.burst(1000 if small else 10_000, rounds),
+        "spool": lambda: burst.hundred_thousand(2_000 if small else 100_000),
+        "delivery": lambda: deliver.delivery(300 if small else 5000, rounds),
+        "single": lambda: single.single(*((40, 4000) if small else (200, 40_000))),
+        "line": lambda: deliver.line(50, *((20, 1) if small else (100, min(rounds, 3)))),
+        "lanes": lambda: lanes.drain(*((100, 1) if small else (600, min(rounds, 3)))),
+        "reversals": lambda: lanes.reversals(*((150, 6, (9, 17), 3) if small else (2000, 20, (60, 120), 15))),
+        "back": lambda: outage.back(3 if small else 40, (2.0, 4.0)),
+        "week": lambda: outage.week(*((100, 0.5) if small else (50_000, 7.0))),
+        "idle": lambda: idle.cost(10.0 if small else 60.0),
+        "starts": lambda: looks.starts(5 if small else 15),
+        "verify": lambda: looks.verify(5_000 if small else 50_000, rounds),
+        "memory": lambda: idle.memory(*((2_000, 10_000, 2.0) if small else (10_000, 1_000_000, 20.0))),
+        "grow": lambda: grow.grow(entries or 10_000_000, 500 if small else 10_000, rounds, room),
+        "bodies": lambda: grow.bodies(entries or 1_000_000, room),
+        "kill": lambda: kill.points(12 if small else 200, 2),
     }
 
 
-def _strict(there: Omneo, sales: int, took: dict[str, list[float]]) -> None:
-    with shop() as place:
-        command = place.command("forwarder", "run", "--once", "--rate", "0", "--url", there.url)
-        place.run(command)  # begins the delivery book: what the journal holds by then is looked up before it is sent
-        took["ours_start"].append(place.run(command))
-        place.fill(range(sales))
-        place.run(place.command("journal", "ingest", "--once"))
-        took["ours"].append(place.run(command))
-
-
-def _bare(there: Omneo, sales: int, took: dict[str, list[float]]) -> None:
-    bodies = [sale(number) for number in range(sales)]
-    head = {"Authorization": "Bearer sandbox", "Content-Type": "application/json", "Accept": "application/json"}
-    with contextlib.closing(http.client.HTTPConnection(there.host, timeout=60)) as line:
-        began = time.perf_counter()
-        for body in bodies:
-            line.request("POST", "/api/v3/transactions/update-create", body, head)
-            answer = line.getresponse()
-            answer.read()
-            if answer.status not in {200, 201}:
-                raise RuntimeError(f"the sandbox answered {answer.status}")
-        took["bare"].append(time.perf_counter() - began)
-
-
-# -- the table ------------------------------------------------------------------------------------------------------
-
-
-def table(name: str, figures: Figures, leeway: float) -> None:
+def table(section: str, figures: Figures, leeway: float) -> None:
     """One measurement, a figure a line."""
-    print(f"\n{name}")
+    print(f"\n{section}")
     for figure, value in figures.items():
         verdict = ""
-        if (name, figure) in ASKED:
-            leeway_here = _leeway(name, figure, figures, leeway)
-            most, goal = ASKED[name, figure]
-            limit = f", fails at half: {_limit(most, goal, leeway_here):g}" if leeway_here != 1 else ""
-            missed = "" if _met(value, ASKED[name, figure], leeway_here) else "   MISSED"
-            verdict = f"   asked: {most} {goal:g}{limit}{missed}"
+        if (goal := goals.of(section).get(figure)) is not None:
+            limit = f", fails at {goal.limit(leeway):g}" if goal.limit(leeway) != goal.goal else ""
+            missed = "" if goal.met(value, leeway) else "   MISSED"
+            verdict = f"   asked: {goal.most} {goal.goal:g}{limit}{missed}"
         if isinstance(value, list):
-            value = ", ".join(f"{each:.2f}" for each in value)  # noqa: PLW2901
-        print(f"  {figure:<20} {f'{value:,.3f}' if isinstance(value, float) else value:>12}{verdict}", flush=True)
+            value = ", ".join(f"{each:.2f}" if isinstance(each, float) else str(each) for each in value)  # noqa: PLW2901
+        print(f"  {figure:<28} {f'{value:,.3f}' if isinstance(value, float) else value:>12}{verdict}", flush=True)
 
 
-def _leeway(name: str, figure: str, figures: Figures, leeway: float) -> float:
-    """How far from its goal a figure may be: none for what is steady, more where the disk is busy with others."""
-    if (name, figure) in STEADY:
-        return 1.0
-    if leeway != 1.0 and name == "single":
-        return leeway * max(1.0, float(figures["floor_ms"]) / FLOOR_MS)
-    return leeway
+def machine() -> dict[str, Any]:
+    """On what it was measured."""
+    return {
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "at": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
 
 
-def _limit(most: str, goal: float, leeway: float) -> float:
-    return goal / leeway if most == ">=" else goal * leeway
-
-
-def _met(value: float, asked: tuple[str, float], leeway: float) -> bool:
-    limit = _limit(*asked, leeway)
-    return value >= limit if asked[0] == ">=" else value <= limit
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures as ratios to references.")
+    parser.add_argument("--rounds", type=int, default=5, help="of each measurement that is done in turns")
+    parser.add_argument("--slice", action="store_true", help="fewer files and rounds; half of what is asked will do")
+    parser.add_argument("--long", action="store_true", help="what takes an hour and tens of gigabytes")
+    parser.add_argument("--only", help="which measurements, with commas between")
+    parser.add_argument(
+        "--entries", type=int, help="of the long journals: fewer than 10 million, and a million of 2 KB"
+    )
+    parser.add_argument("--room", type=Path, help="a directory with room for the long journals")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures for machines")
+    parser.add_argument("--page", action="store_true", help=f"the same in {page.FIGURES.name}, and docs/performance.md")
+    chosen = parser.parse_args()
+    chosen.json = chosen.json or (page.FIGURES if chosen.page else None)
+    everything = measurements(chosen)
+    short = ",".join(name for name in everything if name not in LONG.split(","))
+    chosen.only = (chosen.only or (SLICE if chosen.slice else LONG if chosen.long else short)).split(",")
+    if unknown := set(chosen.only) - everything.keys():
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    return chosen
 
 
 def main() -> int:
     """Measure, print, and say whether all that is asked was met."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Figures as ratios to references.")
-    parser.add_argument("--rounds", type=int, default=5, help="of each measurement that is done in turns")
-    parser.add_argument("--slice", action="store_true", help="fewer files and rounds; half of what is asked will do")
-    parser.add_argument(
-        "--only", default="burst,single,delivery,reversals,lanes,idle", help="which measurements, with commas between"
-    )
-    parser.add_argument("--json", metavar="FILE", help="the figures for machines (-: on stdout, after the tables)")
-    chosen = parser.parse_args()
-    rounds = min(chosen.rounds, 3) if chosen.slice else chosen.rounds
+    chosen, missed = arguments(), []
     leeway = 2.0 if chosen.slice else 1.0
-    measurements: dict[str, Callable[[], Figures]] = {
-        "burst": lambda: burst(1000 if chosen.slice else 10000, rounds),
-        "single": lambda: single(60 if chosen.slice else 200),
-        "delivery": lambda: delivery(300 if chosen.slice else 2000, rounds),
-        "reversals": lambda: lanes.reversals(*((150, 6, (9, 17), 3) if chosen.slice else (2000, 20, (60, 120), 15))),
-        "idle": lambda: idle.cost(*((10_000, 10.0) if chosen.slice else (100_000, 60.0))),
-        "lanes": lambda: lanes.drain(*((100, 1) if chosen.slice else (600, min(rounds, 3)))),
-    }
-    if unknown := set(chosen.only.split(",")) - measurements.keys():
-        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
-    machine = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version, "processors": os.cpu_count()}
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    found: dict[str, Figures] = {}
-    for name in chosen.only.split(","):
-        found[name] = measurements[name]()
-        table(name, found[name], leeway)
-    missed = [
-        f"{name} {figure}"
-        for (name, figure), asked in ASKED.items()
-        if name in found and not _met(found[name][figure], asked, _leeway(name, figure, found[name], leeway))
-    ]
-    if chosen.json:
-        figures = json.dumps({"machine": machine, "figures": found, "missed": missed}, indent=2) + "\n"
-        print(figures) if chosen.json == "-" else Path(chosen.json).write_text(figures)
+    told: dict[str, Any] = {"machine": machine(), "figures": {}, "when": {}}
+    if chosen.json and chosen.json.exists():
+        told |= {name: value for name, value in json.loads(chosen.json.read_text()).items() if name != "machine"}
+    print(", ".join(f"{name} {value}" for name, value in told["machine"].items()))
+    for name in chosen.only:
+        began = os.getloadavg()[0]
+        found = measurements(chosen)[name]()
+        told["figures"][name] = found
+        told["when"][name] = machine() | {"load": (began + os.getloadavg()[0]) / 2}
+        forgiven = goals.leeway(name, found, leeway)
+        table(name, found, forgiven)
+        missed += [
+            f"{name} {goal.figure}" for goal in goals.of(name).values() if not goal.met(found[goal.figure], forgiven)
+        ]
+        if chosen.json:
+            chosen.json.write_text(json.dumps(told, indent=1) + "\n")
+    if chosen.page:
+        page.write(told)
     print(f"\nverdict: {'missed: ' + ', '.join(missed) if missed else 'all that is asked was met'}")
     return 1 if missed else 0
 

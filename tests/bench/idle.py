@@ -21,12 +21,22 @@ BATCH = 2000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def cost(backlog: int, seconds: float) -> dict[str, Any]:
-    """Both programs at rest for so long, then over a backlog, in the spool and in the journal, in both orders."""
-    figures = rest(seconds) | spooled(backlog)
+def cost(seconds: float) -> dict[str, Any]:
+    """Both programs at rest for so long, then with a line that is down."""
+    return rest(seconds) | down(seconds)
+
+
+def memory(few: int, many: int, seconds: float) -> dict[str, Any]:
+    """Both programs over a backlog in the journal, in both orders, and over one in the spool; and over a long one."""
+    figures: dict[str, Any] = {"few": few, "many": many, **spooled(few)}
     for ordering in ("strict", "customer"):
-        figures |= {f"{ordering}_{name}": value for name, value in laden(backlog, ordering, seconds / 4).items()}
-    figures["resident_mb"] = max(value for name, value in figures.items() if name.endswith("_mb"))
+        for name, backlog in (("few", few), ("many", many)):
+            found = laden(backlog, ordering, seconds)
+            figures |= {f"{ordering}_{name}_{what}": value for what, value in found.items()}
+    held = {name: value for name, value in figures.items() if name.endswith("_mb")}
+    figures["resident_mb"] = max(held.values())
+    pairs = [(value, held[name.replace("_many_", "_few_")]) for name, value in held.items() if "_many_" in name]
+    figures["growth_mb"] = max(many_mb - few_mb for many_mb, few_mb in pairs)
     return figures
 
 
@@ -42,11 +52,25 @@ def rest(seconds: float) -> dict[str, Any]:
         return {
             "wakes_a_second": sum(woke),
             "core_percent": 100 * sum(took),
+            "busier_ms_in_10_s": max(took) * 10_000,
             "ingest_wakes": woke[0],
             "forwarder_wakes": woke[1],
             "idle_ingest_mb": resident_mb(pair[0]),
             "idle_forwarder_mb": resident_mb(pair[1]),
         }
+
+
+def down(seconds: float) -> dict[str, Any]:
+    """The forwarder alone, with documents that wait and nobody who answers."""
+    with shop() as place, closing(socket.socket()) as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        pile(place.journal, 100)
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/api/v3"
+        with both(place, url, "--rate", "0") as (_, forwarder):
+            time.sleep(2)
+            before = worked_s(forwarder)
+            time.sleep(seconds)
+            return {"down_ms_a_second": (worked_s(forwarder) - before) / seconds * 1000}
 
 
 def spooled(backlog: int) -> dict[str, Any]:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-NAIVE = Path(__file__).with_name("naive.py")
+PATIENCE_S = 600.0
+NAP_S = 0.0002
+NAIVE, IDEAL, QUICK = (Path(__file__).with_name(f"{name}.py") for name in ("naive", "ideal", "quick"))
 
 
 def sale(number: int) -> bytes:
@@ -50,6 +52,23 @@ def sale(number: int) -> bytes:
     return json.dumps(document).encode()
 
 
+def wait(done: Callable[[], Any], most: float = 10.0, nap_s: float = NAP_S) -> None:
+    """Look again and again, with short naps: the other programs need the processor too."""
+    give_up = time.perf_counter() + most
+    while not done():
+        if time.perf_counter() > give_up:
+            raise RuntimeError("waited in vain")
+        time.sleep(nap_s)
+
+
+class Spent(NamedTuple):
+    """What a process took."""
+
+    wall_s: float
+    cpu_s: float  # user and system
+    most_mb: float  # resident
+
+
 class Shop:
     """A spool, two books, and our programs and the naive one over them, each a real process."""
 
@@ -66,20 +85,35 @@ class Shop:
 
     def run(self, command: list[str]) -> float:
         """Seconds from the start of a process until it has ended, well."""
+        return self.spend(command).wall_s
+
+    def spend(self, command: list[str], gone: Path | None = None) -> Spent:
+        """What a process took, from its start until it has ended, well; or, by the clock, until this file was gone."""
         began = time.perf_counter()
-        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return time.perf_counter() - began
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(command, env=self.env, stdout=subprocess.DEVNULL, stderr=said)
+            while gone is not None and gone.exists() and time.perf_counter() - began < PATIENCE_S:
+                time.sleep(0.001)
+            wall_s = time.perf_counter() - began
+            _, status, used = os.wait4(process.pid, 0)
+            wall_s = time.perf_counter() - began if gone is None else wall_s
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                raise RuntimeError(
+                    f"{command[-8:]} ended with {process.returncode}: {os.pread(said.fileno(), 2000, 0)!r}"
+                )
+        return Spent(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
     @contextlib.contextmanager
     def daemon(self, package: str, *arguments: str) -> Iterator[None]:
         """One of our programs until the block ends; it runs once it has said so."""
         command = self.command(package, *arguments)
-        with subprocess.Popen(command, env=self.env, stderr=subprocess.PIPE) as process:
-            assert process.stderr is not None
-            while b'"ready"' not in (line := process.stderr.readline()):
-                if not line:
-                    raise RuntimeError(f"{package} did not start")
+        # Into a file: a pipe that nobody reads would be full after some hundred lines, and hold the program up.
+        with tempfile.TemporaryFile() as said, subprocess.Popen(command, env=self.env, stderr=said) as process:
             try:
+                wait(lambda: b'"ready"' in os.pread(said.fileno(), 65536, 0) or process.poll() is not None, PATIENCE_S)
+                if process.poll() is not None:
+                    raise RuntimeError(f"{package} did not start: {os.pread(said.fileno(), 2000, 0)!r}")
                 yield
             finally:
                 process.terminate()
@@ -104,6 +138,33 @@ def shop(directory: Path | None = None) -> Iterator[Shop]:
     """A new place, gone at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as root:
         yield Shop(Path(root))
+
+
+class Quick:
+    """The server that takes everything (quick.py), in a process of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.host = f"127.0.0.1:{port}"
+        self.url = f"http://{self.host}/api/v3"
+
+    def last(self) -> dict[str, Any]:
+        """What it saw."""
+        with contextlib.closing(http.client.HTTPConnection(self.host, timeout=60)) as line:
+            line.request("GET", "/last")
+            found: dict[str, Any] = json.loads(line.getresponse().read())
+        return found
+
+
+@contextlib.contextmanager
+def quick(delay_ms: float = 0, port: int = 0) -> Iterator[Quick]:
+    """It until the block ends."""
+    command = [sys.executable, str(QUICK), str(delay_ms), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield Quick(int(process.stdout.readline()))
+        finally:
+            process.terminate()
 
 
 class Omneo:

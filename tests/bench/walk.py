@@ -22,7 +22,7 @@ from forwarder.books import Books, create_delivery
 from journal import checkpoint, document, ingest, log, note
 from journal.log import Entry
 from journal.verify import examine
-from tests.bench.shop import Omneo, Shop, omneo, sale, shop
+from tests.bench.shop import Omneo, Shop, omneo, sale, shop, wait
 
 ASKED = 150_000  # entries a second
 BESIDE = 1.1  # times as long as alone
@@ -124,8 +124,7 @@ def one_by_one(place: Shop, there: Omneo, numbers: range) -> Iterator[float]:
         time.sleep(REST_S)
         place.drop(number)
         began = time.perf_counter()
-        while there.sales <= number:
-            time.sleep(0.0005)
+        wait(lambda count=number + 1: there.sales == count)
         yield time.perf_counter() - began
 
 

@@ -151,7 +151,7 @@ def keep(file: Path, results: list[Result]) -> None:
 def main() -> int:
     every = discover()
     chosen = options(list(every))
-    names = chosen.names or list(every)
+    names = chosen.names or [name for name in every if every[name].small or not chosen.slice]
     print(f"seed {chosen.seed}; {len(names)} means: {', '.join(names)}", flush=True)
     if chosen.list:
         for name in names:

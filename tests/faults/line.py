@@ -9,11 +9,12 @@ changes all the time. At the end the usual judge: each sale once, digit by digit
 import contextlib
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from tests.campaign.drops import Drop, Tills
+from tests.campaign.drops import Doc, Drop, Tills
 from tests.campaign.events import drained, write
 from tests.campaign.programs import Program, Sandbox
 from tests.faults import hosts
@@ -171,8 +172,10 @@ class Shop:
         peak = self._peak()
         for program in self.programs.values():
             program.stop()
-        wrong = judge(self.place, self.drops, self.sandbox.desk("GET", "/state"))
-        self.found += [words for words in wrong if not (self.lanes and words.startswith("journal order:"))]
+        state = self.sandbox.desk("GET", "/state")
+        other = ("asked before a resend:", *(("journal order:",) if self.lanes else ()))
+        self.found += [words for words in judge(self.place, self.drops, state) if not words.startswith(other)]
+        self.found += asked_before_resend(state)
         self.found += [words for program in self.programs.values() for words in program.complaints]
         longest = float(self.watch.read_text()) if self.watch.exists() else 0.0
         if longest > LONGEST_S:
@@ -198,6 +201,24 @@ class Shop:
             if program.process is not None and program.process.poll() is None:
                 program.process.kill()
                 program.process.wait()
+
+
+def asked_before_resend(state: Doc) -> list[str]:
+    """
+    As many look-ups that found nothing as there were resends.
+
+    Counted, not put in order as elsewhere: on a line that loses packets a request can arrive after the look-up that
+    its sender went on to make, and the next one would be taken for a blind resend.
+    """
+    sent, asked = Counter[str](), Counter[str]()
+    for entry in state["journal"]:
+        name, path = entry["external_id"], entry["path"]
+        if entry["method"] == "POST" and name is not None and "/" not in name:  # that is asked by a filter
+            sent[name] += 1
+        elif entry["method"] == "GET" and entry["status"] == 404:
+            asked[path.removeprefix("/transactions/external/")] += 1
+    wrong = [name for name, times in sent.items() if times - 1 > asked[name]]
+    return [f"asked before a resend: {name}: sent {sent[name]} times, {asked[name]} look-ups" for name in wrong]
 
 
 @contextlib.contextmanager

@@ -160,6 +160,9 @@ class LiveDisk(Operations):
     def chmod(self, path: str, mode: int) -> None:
         os.chmod(self.at(path), mode)
 
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        os.chown(self.at(path), uid, gid)
+
     def utimens(self, path: str, times: Any = None) -> None:
         if times is not None:
             os.utime(self.at(path), ns=(int(times[0]), int(times[1])))

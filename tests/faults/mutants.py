@@ -133,10 +133,10 @@ MUTANTS = (
     Mutant(
         "a file goes before its commit",
         "journal/ingest.py",
-        "        verdicts = enter(due, db, now) if due else []\n",
-        "        for contents, found in due:\n"
-        '            _ = found.kind == "invalid" or spool.retire(contents.file)\n'
-        "        verdicts = enter(due, db, now) if due else []\n",
+        "    for contents, verdict in enter(due, db, now):",
+        "    for contents, found in due:\n"
+        '        _ = found.kind == "invalid" or spool.retire(contents.file)\n'
+        "    for contents, verdict in enter(due, db, now):",
         "test_ingest",
     ),
     Mutant(
@@ -149,7 +149,7 @@ MUTANTS = (
     Mutant(
         "another file under the same name goes",
         "journal/spool.py",
-        "if _as_file(file.path, os.lstat(self._at(private))) == file:",
+        "if as_file(file.path, os.lstat(self._at(private))) == file:",
         "if os.lstat(self._at(private)):",
         "test_spool",
     ),

@@ -246,7 +246,15 @@ def chunk(given: tuple[int, int, int, str]) -> tuple[int, list[str]]:
 
 
 def run(size: Size) -> Figures:
-    tempfile.tempdir = str(size.scratch)
+    """Scratch files of this process and its children go where this means may leave them; other means come after it."""
+    before, tempfile.tempdir = tempfile.tempdir, str(size.scratch)
+    try:
+        return _run(size)
+    finally:
+        tempfile.tempdir = before
+
+
+def _run(size: Size) -> Figures:
     figures = Figures()
     for plant in PLANTS:
         _, found = one(chunk, (size.seed, 0, 3 * CHUNK, plant))

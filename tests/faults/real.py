@@ -108,8 +108,9 @@ def again(stage: Stage, url: str) -> Iterator[list[str]]:
     if not stage.place.journal.exists():
         yield ["journal", "init"]
     yield ["journal", "ingest", "--once"]
-    if stage.scenario.name not in {"first", "intake", "migration"}:
-        yield stage.scenario.words(stage, url)
+    words = stage.scenario.words(stage, url)
+    if words[1] not in {"init", "ingest"}:
+        yield words
 
 
 def child(stage: Stage, words: Sequence[str], plant: str = "", *, stopped: bool = False) -> Child:

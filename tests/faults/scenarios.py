@@ -191,7 +191,7 @@ def _before(stage: Stage) -> str:
 
 
 def _was_kept(stage: Stage) -> list[str]:
-    """The journal as it was lies beside, whole, and no draft of it."""
+    """The journal as it was lies beside, whole."""
     journal = stage.place.journal
     kept = journal.with_name(f"{journal.name}.format-1")
     if not kept.exists():

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from forwarder import omneo, outcome, witness
+from forwarder.asking import Asking
 from forwarder.link import Credentials, Link, check_url
 from forwarder.read_back import Heard
 from forwarder.sandbox.serve import running
@@ -39,7 +40,7 @@ class There:
             content: dict[str, Any] = parse(body) if body else GONE | {"external_id": external_id}
             answer = self.link.ask(omneo.sale(content, "POS", None, witness.mark(identity, seq, digest)))
             assert outcome.meaning(answer) == "yes", answer
-        heard = Heard(self.link, lambda _: None)
+        heard = Heard(Asking(self.link, lambda _: None))
         heard.go_through(("2000-01-01 00:00:00", None), identity, {})
         assert len(heard.seen) == max(0, len(rows) - WAITING)
         return frozenset(heard.seen)
