@@ -132,8 +132,8 @@ FORWARDER = {
     "cli_reconcile": "asking books decide link options reconcile resend wire journal.command journal.day journal.log"
     " journal.reconciled journal.rejected journal.story",
     "cli": "ballast books cli_ledger cli_look cli_reconcile decide demo doctor link metrics options patience plan"
-    " read_back replay side_by_side status window wire journal.command journal.day journal.log journal.migrate journal.notify"
-    " journal.rejected journal.say sandbox.serve",
+    " read_back replay side_by_side status window wire journal.command journal.day journal.log journal.migrate"
+    " journal.notify journal.rejected journal.say sandbox.serve",
 }
 # The stand-in Omneo is a house of its own: its rooms know each other, and nothing of ours.
 SANDBOX = "forwarder.sandbox"
