@@ -145,30 +145,36 @@ WHERE customer IS NOT NULL GROUP BY customer, what, currency HAVING count(DISTIN
 -- Days of the last week, closed or why not. A store's day is closed when it is over and all of it is here, when nothing waits
 -- and no flag is open that came before its end.
 CREATE VIEW ledger.days AS
-WITH days AS (
-    SELECT s.id AS store, s.name, s.region, d.day, (d.day + 1)::timestamp AT TIME ZONE s.timezone AS ends
-    FROM ledger.store AS s
+WITH zones AS MATERIALIZED (  -- once a time zone, not once a store: what a zone's clock says is dear
+    SELECT z.timezone, d.day, (d.day + 1)::timestamp AT TIME ZONE z.timezone AS ends
+    FROM (SELECT DISTINCT timezone FROM ledger.store) AS z
     CROSS JOIN LATERAL (
-        SELECT (now() AT TIME ZONE s.timezone)::date - back AS day FROM generate_series(0, 6) AS back) AS d
-    WHERE d.day >= (s.enrolled_at AT TIME ZONE s.timezone)::date),
+        SELECT (now() AT TIME ZONE z.timezone)::date - back AS day FROM generate_series(0, 6) AS back) AS d),
 waiting AS (SELECT store, min(at) AS oldest FROM ledger.waiting
             WHERE chain IN (SELECT id FROM ledger.chain WHERE ended_at IS NULL) GROUP BY store),
 flags AS (SELECT store, min(at) AS oldest FROM ledger.flag WHERE resolved_at IS NULL GROUP BY store),
 sums AS (SELECT store, day, sum(sales) AS sales, sum(redemptions) AS redemptions, sum(invalid) AS invalid
-         FROM ledger.day WHERE day >= current_date - 8 GROUP BY store, day)
-SELECT days.store, days.name, days.region, days.day, coalesce(sums.sales, 0) AS sales,
+         FROM ledger.day WHERE day >= current_date - 8 GROUP BY store, day),
+stores AS (
+    SELECT s.id AS store, s.name, s.region, s.timezone, s.enrolled_at,
+           -- Up to when everything that it had is here; a delivery book that isn't here yet holds nothing up.
+           CASE WHEN d.id IS NULL OR d.complete_at IS NULL THEN j.complete_at ELSE least(j.complete_at, d.complete_at) END AS here,
+           waiting.oldest AS waits, flags.oldest AS flagged
+    FROM ledger.store AS s
+    LEFT JOIN ledger.chain AS j ON j.store = s.id AND j.book = 'journal' AND j.ended_at IS NULL
+    LEFT JOIN ledger.chain AS d ON d.store = s.id AND d.book = 'delivery' AND d.ended_at IS NULL
+    LEFT JOIN waiting ON waiting.store = s.id
+    LEFT JOIN flags ON flags.store = s.id)
+SELECT s.store, s.name, s.region, z.day, coalesce(sums.sales, 0) AS sales,
        coalesce(sums.redemptions, 0) AS redemptions, coalesce(sums.invalid, 0) AS invalid,
-       CASE WHEN days.ends > now() THEN 'not over'
-            WHEN NOT coalesce(j.complete_at > days.ends, false) OR NOT coalesce(d.complete_at > days.ends, true) THEN 'not all here'
-            WHEN waiting.oldest < days.ends THEN 'something waits'
-            WHEN flags.oldest < days.ends THEN 'open flags'
+       CASE WHEN z.ends > now() THEN 'not over'
+            WHEN NOT coalesce(s.here > z.ends, false) THEN 'not all here'
+            WHEN s.waits < z.ends THEN 'something waits'
+            WHEN s.flagged < z.ends THEN 'open flags'
             ELSE 'closed' END AS state
-FROM days
-LEFT JOIN ledger.chain AS j ON j.store = days.store AND j.book = 'journal' AND j.ended_at IS NULL
-LEFT JOIN ledger.chain AS d ON d.store = days.store AND d.book = 'delivery' AND d.ended_at IS NULL
-LEFT JOIN waiting ON waiting.store = days.store
-LEFT JOIN flags ON flags.store = days.store
-LEFT JOIN sums ON sums.store = days.store AND sums.day = days.day;
+FROM stores AS s
+JOIN zones AS z ON z.timezone = s.timezone AND z.ends > s.enrolled_at
+LEFT JOIN sums ON sums.store = s.store AND sums.day = z.day;
 
 -- What a store's days came to.
 CREATE VIEW ledger.turnover AS
