@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Context, Decimal, localcontext
+from operator import mul
 from typing import Any
 
 CENT = Decimal("0.01")
@@ -16,13 +17,16 @@ def totals(content: dict[str, Any], redeemed: Decimal | None = None) -> dict[str
     ones. `redeemed` is the amount of the redemption that the sale names, where it is known.
     """
     lines = [line for line in content["items"] if not line.get("is_void")]
-    if not content["items"] or any(_price(line) is None for line in lines):
+    prices = [price for price in map(_price, lines) if price is not None]
+    if not content["items"] or len(prices) < len(lines):
         return None
     with localcontext(ARITHMETIC):
-        sums = list(_sums(content, lines))
+        sums, wanted = [], list(_totals(content, redeemed))
         allowed = CENT * max(1, len(lines))
-        if any(abs(added - total) <= allowed for added in sums for total in _totals(content, redeemed)):
-            return None
+        for added in _sums(content, prices, [_quantity(line) for line in lines]):  # the first is nearly always right
+            if any(abs(added - total) <= allowed for total in wanted):
+                return None
+            sums.append(added)
         total = +Decimal(content["total"])
         if _redeemed_unknown(content, redeemed) and any(added >= total - allowed for added in sums):
             return None
@@ -39,14 +43,17 @@ def _quantity(line: dict[str, Any]) -> Decimal:
     return Decimal(1) if line.get("quantity") is None else Decimal(line["quantity"])
 
 
-def _sums(content: dict[str, Any], lines: list[dict[str, Any]]) -> Iterator[Decimal]:
+def _sums(content: dict[str, Any], prices: list[Decimal], quantities: list[Decimal]) -> Iterator[Decimal]:
     """What the lines come to: by unit prices, by line prices, and by line prices where only the quantity has a sign."""
-    priced = [(_price(line) or Decimal(0), _quantity(line)) for line in lines]
-    yield sum((price * quantity for price, quantity in priced), Decimal(0))
-    yield sum((price for price, _ in priced), Decimal(0))
-    yield sum((-abs(price) if quantity < 0 else price for price, quantity in priced), Decimal(0))
+    yield sum(map(mul, prices, quantities), Decimal(0))
+    yield sum(prices, Decimal(0))
+    yield sum(map(_signed, prices, quantities), Decimal(0))
     if content.get("is_void"):
         yield Decimal(0)  # a sale that was voided as a whole may keep its lines
+
+
+def _signed(price: Decimal, quantity: Decimal) -> Decimal:
+    return -abs(price) if quantity < 0 else price
 
 
 def _totals(content: dict[str, Any], redeemed: Decimal | None) -> Iterator[Decimal]:

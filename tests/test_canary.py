@@ -105,6 +105,32 @@ def test_none_is_dropped_while_one_is_there_or_documents_go_the_whole_way(
     book.close()
 
 
+def test_while_the_line_is_down_one_in_eight_is_dropped(store: Store, omneo: Omneo, token: Path) -> None:
+    with (
+        closing(log.open_book(store.db, "journal", write=True)) as book,
+        store.forwarding(omneo.url, token=token) as run,
+    ):
+        bird = Canary(book, store.spool, store.delivery, every_s=1000, now=store.now)
+
+        def drops(times: int) -> list[bool]:
+            found = []
+            for _ in range(times):
+                bird._due_at = 0
+                (store.spool / CANARY).unlink(missing_ok=True)
+                bird()
+                found.append((store.spool / CANARY).exists())
+            return found
+
+        def turn(link: str) -> None:
+            log.append(run.books.delivery, [log.Entry("line", facts={"link": link, "reason": ""})])
+
+        for down in ("down", "paused"):
+            turn(down)
+            assert drops(10) == [True, *[False] * 7, True, False]
+            turn("up")
+            assert drops(3) == [True] * 3
+
+
 def test_the_forwarder_answers_each_once_across_restarts(store: Store, omneo: Omneo, token: Path) -> None:
     book = log.open_book(store.db, "journal", write=True)
     for _ in range(2):

@@ -138,7 +138,6 @@ def week(documents: int, days: float) -> dict[str, Any]:
             figures[f"{name}_tries_in_30_s"] = late * 30 / (days * DAY_S - HOUR_S)
     most = max(("one_reason", "two_reasons"), key=lambda name: figures[f"{name}_rows_a_day"])
     figures["rows_a_day"] = figures[f"{most}_rows_a_day"]
-    figures["rows_a_day_but_canaries"] = figures["rows_a_day"] - figures.get(f"{most}_canary_rows_a_day", 0)
     return figures | {"tries_in_30_s_after_an_hour": figures["one_reason_tries_in_30_s"]}
 
 
