@@ -177,13 +177,7 @@ class Wire(httpx.BaseTransport):
                 self._idle.append(connection)
             else:
                 connection.close()
-        # We ask for `identity`; what comes in another encoding is not unpacked (a bomb is small until then).
-        headers = [
-            (name.encode("latin-1"), value.encode("latin-1"))
-            for name, value in answer.headers.items()
-            if name.lower() != "content-encoding"
-        ]
-        return httpx.Response(answer.status, headers=headers, content=body)
+        return httpx.Response(answer.status, headers=_undecoded(answer.headers.items()), content=body)
 
     def _fit(self) -> _Connection | None:
         """One that is idle, and still stands."""
@@ -229,6 +223,12 @@ class Wire(httpx.BaseTransport):
 def _unconnected(error: OSError) -> httpx.TransportError:
     timed_out = isinstance(error, TimeoutError)
     return httpx.ConnectTimeout(str(error)) if timed_out else httpx.ConnectError(str(error))
+
+
+def _undecoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """We ask for `identity`; what comes in another encoding is not unpacked (a bomb is small until then)."""
+    kept = ((name, value) for name, value in headers if name.lower() != "content-encoding")
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in kept]
 
 
 def _in_bytes(request: httpx.Request) -> bytes:
