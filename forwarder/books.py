@@ -22,7 +22,7 @@ KINDS = ("sale", "redemption", "reversal", "return")
 SETTLED = ("delivered", "refused", "held", "cancelled", "abandoned")
 OURSELVES = "omneo-forwarder"
 TURN = 64  # documents that a turn lets leave: after a crash, so many at the most are looked up before they are sent
-FLUSH_S = 0.005  # settled documents are on disk after so many seconds, or before anything waits
+FLUSH_S = 0.02  # settled documents are on disk after so many seconds, or before anything waits
 
 
 @dataclass(frozen=True, slots=True)

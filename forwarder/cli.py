@@ -129,7 +129,7 @@ def forwarding(
             books.opened()
         lanes = lanes_of(options["ordering"], options["lanes"])
         pulse = Pulse(os.environ)
-        wire = Wire(options["timeout"], lanes or 1, over=pulse.beat)
+        wire = Wire(options["timeout"], over=pulse.beat)
 
         def rest(seconds: float) -> None:
             if not lanes:  # side by side, the books belong to the thread that keeps them

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 SAID_EVERY_S = 1.0  # systemd waits for minutes: a loop that turns a thousand times a second need not tell each turn
-SEND_S = 1.0  # a supervisor that doesn't listen holds up nobody
+SEND_S = 1.0  # a supervisor that doesn't listen holds up the start and the end for so long, and no turn of the loop
 REST_S = 10.0  # a long pause of the loop's own is told so often, or oftener if the unit asks for it
 
 
@@ -38,7 +38,7 @@ class Pulse:
         now = time.monotonic()
         if now - self._said_at >= SAID_EVERY_S:
             self._said_at = now
-            self._tell("WATCHDOG=1")
+            self._tell("WATCHDOG=1", patience_s=0.0)
 
     def rest(self, stop: threading.Event, seconds: float) -> None:
         """A pause that the loop makes by itself; ends at once when the program is to stop."""
@@ -51,9 +51,10 @@ class Pulse:
         """It was asked to end and is about to."""
         self._tell("STOPPING=1")
 
-    def _tell(self, words: str) -> None:
+    def _tell(self, words: str, patience_s: float = SEND_S) -> None:
         if not self._address:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-            door.settimeout(SEND_S)
-            door.sendto(words.encode(), self._address)
+            door.settimeout(patience_s)
+            door.connect(self._address)  # only so does the wait wait: of an address alone, poll() never says it is full
+            door.send(words.encode())

@@ -130,6 +130,21 @@ def test_a_burst_beats_with_each_batch_and_not_only_at_its_end(shop: Shop, syste
     assert systemd.beats() >= 2
 
 
+def test_a_supervisor_that_does_not_listen_holds_up_no_turn_and_the_end_for_a_second(systemd: Systemd) -> None:
+    pulse = Pulse(systemd.environment)
+    started, worked = time.monotonic(), time.process_time()
+    for _ in range(2000):  # more than any queue of datagrams holds
+        pulse.beat()
+    full = time.monotonic()
+    assert full - started < 60 * notify.SEND_S
+    pulse.stopping()
+    assert time.monotonic() - full >= notify.SEND_S
+    assert time.process_time() - worked < notify.SEND_S / 2  # it slept meanwhile
+    assert "STOPPING=1" not in systemd.listen()
+    pulse.stopping()
+    assert systemd.listen()[-1] == "STOPPING=1"
+
+
 def test_a_loop_that_is_stuck_falls_silent_while_the_threads_beside_it_live(shop: Shop, systemd: Systemd) -> None:
     stop, wake, stuck, free = (threading.Event() for _ in range(4))
 

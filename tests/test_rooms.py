@@ -145,7 +145,6 @@ LIBRARIES = {
     " forwarder.standing_text",
     "cryptography": "journal.note",
     "datasette": "journal.browse",
-    "httpcore": "forwarder.wire",
     "httpx": "forwarder.doctor forwarder.link forwarder.outcome forwarder.wire forwarder.demo_stage",
     "jsonschema_rs": "journal.document",
     "msgspec": "journal.command journal.words forwarder.omneo forwarder.sandbox"
@@ -161,10 +160,11 @@ LIBRARIES = {
     "watchdog": "journal.ingest forwarder.patience",
     # the network
     "asyncio": "forwarder.sandbox",
-    "http": "forwarder.sandbox",
+    "http": "forwarder.sandbox forwarder.wire",
     "socket": "forwarder.doctor forwarder.ledger forwarder.sandbox forwarder.wire journal.browse journal.notify",
     "ssl": "forwarder.ledger forwarder.wire",
-    **dict.fromkeys(("ftplib", "select", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
+    "select": "forwarder.wire",
+    **dict.fromkeys(("ftplib", "selectors", "smtplib", "socketserver", "urllib.request", "xmlrpc"), ""),
     # other programs
     "subprocess": "forwarder.demo_stage",
     "multiprocessing": "",
@@ -310,5 +310,5 @@ def test_the_forwarder_does_not_load_what_only_intake_needs() -> None:
     """Its memory is a figure of docs/performance.md, and the validator is three megabytes of it."""
     code = "import sys; from forwarder import cli, metrics, replay, side_by_side, wire; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    assert {"httpcore", "forwarder.replay"} <= set(done.stdout.split())
+    assert {"httpx", "forwarder.replay"} <= set(done.stdout.split())
     assert "jsonschema_rs" not in done.stdout.split()

@@ -50,7 +50,7 @@ def forwarding(store: Store, omneo: Omneo, token: Path) -> Open:
     ) -> Iterator[Replay]:
         if not store.delivery.exists():
             create_delivery(store.db, store.delivery)
-        books, wire = Books(store.db, store.delivery), Wire(timeout, lanes)
+        books, wire = Books(store.db, store.delivery), Wire(timeout)
         books.opened()
         link = Link(check_url(url), Credentials(token), wire, rate=0, sleep=at_once)
         try:

@@ -38,7 +38,7 @@ def test_every_means_says_what_it_is() -> None:
 
 
 POST = {"method": "POST", "path": "/transactions", "external_id": "a", "status": 200}
-LOOK = {"method": "GET", "path": "/transactions/external/a", "external_id": None, "status": 404}
+LOOK = {"method": "GET", "path": "/transactions/external/a", "external_id": None, "status": 404, "answered": True}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ LOOK = {"method": "GET", "path": "/transactions/external/a", "external_id": None
         ([POST, LOOK, POST], False),
         ([LOOK, POST, POST], False),  # the first arrived late
         ([POST, LOOK | {"status": 200}, POST], True),
+        ([POST, LOOK | {"answered": False}, POST], True),
         ([POST, LOOK, POST, POST], True),
         ([POST, LOOK | {"path": "/transactions/external/b"}, POST], True),
     ],

@@ -16,6 +16,7 @@ from typing import Any
 from tests.campaign.drops import Doc
 
 START_S = 2.0  # an interpreter that is still starting knows no SIGTERM
+ASK_S = 600.0  # `verify` gives way to everything else on the machine
 
 
 @dataclass(slots=True)
@@ -91,9 +92,8 @@ class Place:
 
     def ask(self, *arguments: str) -> tuple[int, list[Doc]]:
         """A command of omneo-journal with --json: its exit code and what it said, numbers exact."""
-        done = subprocess.run(
-            self.command("journal", *arguments, "--json"), env=self.env, capture_output=True, timeout=60, check=False
-        )
+        command = self.command("journal", *arguments, "--json")
+        done = subprocess.run(command, env=self.env, capture_output=True, timeout=ASK_S, check=False)
         if done.stderr:
             raise RuntimeError(done.stderr.decode("utf-8", "replace"))
         return done.returncode, [json.loads(line, parse_float=Decimal) for line in done.stdout.splitlines()]

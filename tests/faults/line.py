@@ -215,7 +215,7 @@ def asked_before_resend(state: Doc) -> list[str]:
         name, path = entry["external_id"], entry["path"]
         if entry["method"] == "POST" and name is not None and "/" not in name:  # that is asked by a filter
             sent[name] += 1
-        elif entry["method"] == "GET" and entry["status"] == 404:
+        elif entry["method"] == "GET" and entry["status"] == 404 and entry["answered"]:
             asked[path.removeprefix("/transactions/external/")] += 1
     wrong = [name for name, times in sent.items() if times - 1 > asked[name]]
     return [f"asked before a resend: {name}: sent {sent[name]} times, {asked[name]} look-ups" for name in wrong]

@@ -92,13 +92,13 @@ def _new_journal(stage: Stage) -> None:
 
 
 def _lay_first(stage: Stage, seed: int, _: NearOmneo) -> None:
-    stage.drops = shop.written(seed, 2)
+    stage.drops = shop.written(seed, 2, settled=0)
     shop.put(stage.place, stage.drops)
 
 
 def _lay_intake(stage: Stage, seed: int, _: NearOmneo) -> None:
     _new_journal(stage)
-    stage.drops = shop.written(seed, BEFORE + FILES, 1)
+    stage.drops = shop.written(seed, BEFORE + FILES, 1, settled=BEFORE)
     shop.put(stage.place, stage.drops[:BEFORE])
     take(stage.place, stage.clock)
     shop.put(stage.place, stage.drops[BEFORE:])

@@ -43,12 +43,20 @@ def prepare(place: Near) -> None:
     (place.root / "token").write_text("sandbox\n")
 
 
-def written(seed: int, count: int, redemptions: int = 0, now: datetime | None = None) -> list[Drop]:
-    """Files that are whole, as a till that renames writes them, a second apart: nobody has to wait for them."""
+def written(
+    seed: int, count: int, redemptions: int = 0, now: datetime | None = None, settled: int | None = None
+) -> list[Drop]:
+    """
+    Files that are whole, as a till that renames writes them, a second apart: nobody has to wait for them.
+
+    `settled`: so many are taken before a fault can come (all, if not said). What can't be read for once is overtaken,
+    so of two that claim one external_id the first must have been taken by then.
+    """
+    sure = count if settled is None else settled - redemptions  # these may come to stand among them
     tills = Tills(random.Random(seed))
     drops: list[Drop] = []
     while len(drops) < count:
-        drop = tills.drop(tills.dice.choices(list(KINDS), list(KINDS.values()))[0], 2.0 * len(drops))
+        drop = tills.drop(tills.dice.choices(list(KINDS), list(KINDS.values()))[0], 2.0 * min(len(drops), sure))
         if _whole(drop):
             drops.append(Drop(float(len(drops)), drop.what, drop.path, drop.body, drop.external_id))
         elif drop.what == "broken":
