@@ -63,6 +63,11 @@ class Replay:
         """What a conversation with Omneo needs of this run."""
         return Talk(self.link, self.policy, self.memory, self.now, self.books.identity)
 
+    def meanwhile(self) -> None:
+        """What was settled goes on disk while the next request is under way, if that takes longer than a commit."""
+        if self.link.slow and not self.lanes:
+            self.books.flush()
+
 
 def step(run: Replay) -> Outcome | None:
     """Take the document whose turn it is to Omneo, once. None when nothing waits."""
@@ -289,5 +294,5 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
     for other, entry in freed:  # held until this redemption was settled
         run.books.record(entry)
         run.lane.put_back(other)
-    if not run.lanes and (run.books.flush_due or run.link.slow):  # side by side, whoever keeps the books sees to it
+    if not run.lanes and run.books.flush_due:  # side by side, whoever keeps the books sees to it
         run.books.flush()  # Settled, on disk.
