@@ -279,9 +279,10 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
             run.memory.unsent.add(document.seq)
         run.books.flush()
         return
-    raised = run.books.flags_of(document.seq)  # a flag is raised once a document
-    flags = [flag for flag in (*result.flags, *run.line.clock_flags(document, result)) if flag[0] not in raised]
+    skewed = run.line.skewed(document, result)
+    raised = run.books.flags_of(document.seq) if skewed or result.flags else set()  # a flag is raised once a document
     freed = known.freed(run.books, document) if document.kind == "redemption" and result.kind != "held" else []
+    flags = [flag for flag in (*result.flags, *run.line.clock_flags(skewed, result)) if flag[0] not in raised]
     facts = result.facts | ({"reason": result.reason} if result.reason else {})
     run.books.record(Entry(result.kind, document.seq, document.external_id, facts))
     for name, detail in flags:

@@ -174,10 +174,13 @@ class Store:
         say = options.pop("say", quiet)
         books = Books(self.db, self.delivery, now=now)
         books.opened()
-        self.wire = options.pop("wire", Wire)(timeout)
+        running: list[Replay] = []  # is there when something is sent
+        wire = options.pop("wire", lambda timeout: Wire(timeout, sent=lambda: running[0].meanwhile()))
+        self.wire = wire(timeout)
         clocks = {"now": now, "instant": options.pop("instant", None)}
         link = Link(check_url(url), Credentials(token), self.wire, rate=0, sleep=at_once, **clocks)
-        return Replay(books, link, Policy(**options), say, now=now)
+        running.append(Replay(books, link, Policy(**options), say, now=now))
+        return running[0]
 
 
 @pytest.fixture(scope="session")
