@@ -174,13 +174,16 @@ class Store:
         say = options.pop("say", quiet)
         books = Books(self.db, self.delivery, now=now)
         books.opened()
-        running: list[Replay] = []  # is there when something is sent
-        wire = options.pop("wire", lambda timeout: Wire(timeout, sent=lambda: running[0].meanwhile()))
+
+        def sent() -> None:
+            run.meanwhile()
+
+        wire = options.pop("wire", lambda timeout: Wire(timeout, sent=sent))
         self.wire = wire(timeout)
         clocks = {"now": now, "instant": options.pop("instant", None)}
         link = Link(check_url(url), Credentials(token), self.wire, rate=0, sleep=at_once, **clocks)
-        running.append(Replay(books, link, Policy(**options), say, now=now))
-        return running[0]
+        run = Replay(books, link, Policy(**options), say, now=now)
+        return run
 
 
 @pytest.fixture(scope="session")
