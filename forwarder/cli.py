@@ -84,7 +84,7 @@ def run(
                 running.chores.others.append(writer(both, metrics, metrics_port, say=running.say))
             running.say("ready", head=log.head(running.books.journal)[0])
             running.pulse.ready(SILENT * options["timeout"])
-            with patience.watch(db, wake):
+            with patience.watch(db, wake, running.say):
                 (side_by_side.run_until if running.lanes else patience.run_until)(running, stop, wake)
             running.say("stopped", head=log.head(running.books.delivery)[0])
             return
@@ -129,17 +129,20 @@ def forwarding(
             books.opened()
         lanes = lanes_of(options["ordering"], options["lanes"])
         pulse = Pulse(os.environ)
-        wire = Wire(options["timeout"], over=pulse.beat)
+
+        def sent() -> None:
+            running.meanwhile()
 
         def rest(seconds: float) -> None:
             if not lanes:  # side by side, the books belong to the thread that keeps them
                 books.flush()
             pulse.rest(stop, seconds)
 
+        wire = Wire(options["timeout"], sent=sent, over=pulse.beat)
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
-        policy = policy_of(options)
+        running = Replay(books, link, policy_of(options), say, pulse=pulse, lanes=lanes)
         try:
-            yield Replay(books, link, policy, say, pulse=pulse, lanes=lanes)
+            yield running
         finally:
             wire.close()
             books.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 from forwarder import standing
 from forwarder.books import Books
-from journal import chain, ingest, log
+from journal import chain, hints, log
 from journal.book import check_sqlite
 from journal.log import NotNow, Unusable
 
@@ -166,7 +166,8 @@ def spool(patient: Patient) -> str:
     )
     told, probe = threading.Event(), place / f".omneo-doctor-{os.getpid()}"
     try:
-        with ingest.watch(place, told, lambda *_, **__: None):
+        with hints.watching(told, lambda _: True, hints.NEW, lambda *_, **__: None) as events:
+            events.look_at([place])
             told.clear()  # set once, when the watch began
             probe.mkdir(mode=0o700)
             heard = told.wait(EVENT_S)
@@ -176,8 +177,8 @@ def spool(patient: Patient) -> str:
     finally:
         with suppress(OSError):
             probe.rmdir()
-    events = "file events arrive" if heard else "no file events arrive, so that files are found within 2 seconds only"
-    return f"{place} can be written, {waiting} files wait, {events}"
+    words = "file events arrive" if heard else "no file events arrive, so that files are found within 2 seconds only"
+    return f"{place} can be written, {waiting} files wait, {words}"
 
 
 def programs(patient: Patient) -> str:

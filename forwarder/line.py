@@ -12,7 +12,7 @@ from journal.say import Say
 
 PATIENCE_S = 1.0  # a failure that is gone after so long was a hiccup, not an outage
 RETELL_S = 10.0  # another reason for the same outage is told after so long at first, then after twice as long each time
-RETELL_MAX_S = 3600.0  # weeks offline are a few rows a day
+RETELL_MAX_S = 7200.0  # weeks offline are a few rows a day
 
 
 class Line:
@@ -63,13 +63,18 @@ class Line:
         """Did the last attempt fail, or was the line down when the program last ran?"""
         return self._failing_since is not None or self.link in {"down", "paused"}
 
-    def clock_flags(self, document: Document, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
-        """Is this machine's clock, or the till's, far from Omneo's? The first is told once, until they agree again."""
+    def skewed(self, document: Document, result: Outcome) -> dict[str, Any] | None:
+        """Is this machine's clock, or the till's, far from Omneo's?"""
         if result.date is None:
-            return []
+            return None
         said = document.content.get("transacted_at") or document.content["issued_at"]
         till = local_time(said, document.content["timezone"])
-        skewed = window.skew(self._books.now(), result.date, till, document.received_at)
+        return window.skew(self._books.now(), result.date, till, document.received_at)
+
+    def clock_flags(self, skewed: dict[str, Any] | None, result: Outcome) -> list[tuple[str, dict[str, Any]]]:
+        """What to say of that. This machine's clock is told once, until the two agree again."""
+        if result.date is None:
+            return []
         told, self.clock_told = self.clock_told, skewed is not None and skewed["whose"] == "this machine"
         return [("clock_skew", skewed)] if skewed is not None and not (told and self.clock_told) else []
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import tenacity
-from watchdog.events import FileDeletedEvent, FileSystemEvent, FileSystemEventHandler
-from watchdog.observers import Observer
 
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
+from journal import hints
 from journal.log import NotNow, reading_failed
+from journal.say import Say
 
 IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
@@ -25,36 +25,18 @@ ONCE_S = 5.0  # `--once` retries a passing failure for so long
 HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
 JITTER = tenacity.wait_chain(  # after the first failure, the second, …
     tenacity.wait_random(0.25, 0.75),  # spreads shops that failed in one moment evenly over the time between two tries
-    *[tenacity.wait_random(0.45, 0.55)] * (HURRIED - 1),
+    *[tenacity.wait_random(0.49, 0.51)] * (HURRIED - 1),
     tenacity.wait_random_exponential(multiplier=1.15**-HURRIED, exp_base=1.15, max=60),  # full jitter, from a second on
 )
 
 
-class Grown(FileSystemEventHandler):
-    """The journal's rollback file goes with each commit: one event a commit, and nothing else to look at."""
-
-    def __init__(self, journal: Path, wake: threading.Event) -> None:
-        """Set `wake` after each commit."""
-        self._rollback = f"{journal.name}-journal"
-        self._wake = wake
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """A hint: the journal itself is looked at, and is looked at anyway, now and then."""
-        if os.fsdecode(event.src_path).endswith(self._rollback):
-            self._wake.set()
-
-
 @contextmanager
-def watch(journal: Path, wake: threading.Event) -> Iterator[None]:
-    """Set `wake` when the journal has grown."""
-    observer = Observer()
-    observer.schedule(Grown(journal, wake), str(journal.absolute().parent), event_filter=[FileDeletedEvent])
-    observer.start()
-    try:
+def watch(journal: Path, wake: threading.Event, say: Say) -> Iterator[None]:
+    """Set `wake` when the journal has grown: its rollback file goes with each commit, and with nothing else."""
+    rollback = os.fsencode(f"{journal.name}-journal")
+    with hints.watching(wake, rollback.__eq__, hints.GONE, say) as events:
+        events.look_at([journal.absolute().parent])
         yield
-    finally:
-        observer.stop()
-        observer.join()
 
 
 def run_until(run: Replay, stop: threading.Event, wake: threading.Event) -> None:

@@ -63,6 +63,11 @@ class Replay:
         """What a conversation with Omneo needs of this run."""
         return Talk(self.link, self.policy, self.memory, self.now, self.books.identity)
 
+    def meanwhile(self) -> None:
+        """What was settled goes on disk while the next request is under way, if that takes longer than a commit."""
+        if self.link.slow and not self.lanes:
+            self.books.flush()
+
 
 def step(run: Replay) -> Outcome | None:
     """Take the document whose turn it is to Omneo, once. None when nothing waits."""
@@ -274,9 +279,10 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
             run.memory.unsent.add(document.seq)
         run.books.flush()
         return
-    raised = run.books.flags_of(document.seq)  # a flag is raised once a document
-    flags = [flag for flag in (*result.flags, *run.line.clock_flags(document, result)) if flag[0] not in raised]
+    skewed = run.line.skewed(document, result)
+    raised = run.books.flags_of(document.seq) if skewed or result.flags else set()  # a flag is raised once a document
     freed = known.freed(run.books, document) if document.kind == "redemption" and result.kind != "held" else []
+    flags = [flag for flag in (*result.flags, *run.line.clock_flags(skewed, result)) if flag[0] not in raised]
     facts = result.facts | ({"reason": result.reason} if result.reason else {})
     run.books.record(Entry(result.kind, document.seq, document.external_id, facts))
     for name, detail in flags:
@@ -289,5 +295,5 @@ def record(run: Replay, document: Document, result: Outcome) -> None:
     for other, entry in freed:  # held until this redemption was settled
         run.books.record(entry)
         run.lane.put_back(other)
-    if not run.lanes and (run.books.flush_due or run.link.slow):  # side by side, whoever keeps the books sees to it
+    if not run.lanes and run.books.flush_due:  # side by side, whoever keeps the books sees to it
         run.books.flush()  # Settled, on disk.

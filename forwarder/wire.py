@@ -91,7 +91,9 @@ class _Connection:
         """All that `http.client.HTTPResponse` wants of a socket."""
         return self._reader
 
-    def ask(self, method: str, raw: bytes, until: float) -> tuple[http.client.HTTPResponse, bytes]:
+    def ask(
+        self, method: str, raw: bytes, until: float, sent: Callable[[], object]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
         """Head and body of a request leave together; the whole answer comes back."""
         for start in range(0, len(raw), PIECE_BYTES):  # one write may be many sends, each with the whole time-out
             self._plug.settimeout(_left(until, httpx.WriteTimeout))
@@ -101,6 +103,7 @@ class _Connection:
                 raise httpx.WriteTimeout(str(error)) from error
             except OSError:
                 break  # whoever hangs up early may have said why
+        sent()
         self._incoming.until = until
         try:
             return self._hear(method)
@@ -147,10 +150,16 @@ class Wire(httpx.BaseTransport):
     """Keep-alive connections to one host, as many as lanes ask at once; TLS by the system's authorities."""
 
     def __init__(
-        self, timeout_s: float, over: Callable[[], object] = lambda: None, resolve: Resolve = addresses
+        self,
+        timeout_s: float,
+        *,
+        sent: Callable[[], object] = lambda: None,
+        over: Callable[[], object] = lambda: None,
+        resolve: Resolve = addresses,
     ) -> None:
-        """`over` is called after each request, however it ended."""
+        """`sent` is called when a request has left and its answer is waited for, `over` after it, however it ended."""
         self._timeout_s = timeout_s
+        self._sent = sent
         self._over = over
         self._resolve = resolve
         self._tls = ssl.create_default_context()
@@ -169,7 +178,7 @@ class Wire(httpx.BaseTransport):
         connection = self._fit() or _Connection(self._connect(request.url, until))
         whole = False
         try:
-            answer, body = connection.ask(request.method, raw, until)
+            answer, body = connection.ask(request.method, raw, until, self._sent)
             whole = not answer.will_close
         finally:
             if whole:

@@ -7,29 +7,17 @@ Starting up is the first sweep: whatever a power cut interrupted is simply still
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from sqlite3 import Connection, DatabaseError
 from typing import Any
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-
-from journal import canary, check, document, known, log, reserve
+from journal import canary, check, document, hints, known, log, reserve
 from journal.files import CANARY, Contents
 from journal.leaving import Leaving
 from journal.notify import Pulse
-from journal.rejected import REJECTED
 from journal.reserve import Room
 from journal.say import Say
 from journal.spool import Spool
@@ -198,7 +186,8 @@ def run(
     # a file would pass for a repeat of what the next power cut takes. A commit that succeeds puts all of it on disk.
     while not stop.is_set() and not patient.with_(lambda: opened(db, delivery, say=say), "opened"):
         stop.wait(RESCAN_S)
-    with watch(spool.root, wake, say) as look_at_the_root:
+    with hints.watching(wake, _hopeful, hints.NEW, say) as events:
+        events.look_at(spool.directories)
         say("ready")
         pulse.ready()
         while not stop.is_set():
@@ -207,7 +196,7 @@ def run(
                 patient.with_(chore)
             if patient.with_(lambda: sweep(spool, db, say=say, room=room, pulse=pulse), "sweep") and spool.more:
                 wake.set()
-            look_at_the_root()
+            events.look_at(spool.directories)
             pulse.beat()
             due = spool.next_due(time.monotonic())
             wake.wait(RESCAN_S if due is None else min(RESCAN_S, due + 0.01))
@@ -215,6 +204,11 @@ def run(
     give_up = time.monotonic() + LAST_S
     spool.let_go(until=lambda _: time.monotonic() > give_up)
     say("stopped")
+
+
+def _hopeful(name: bytes) -> bool:
+    """Could it be a new document? Hidden names are still being written, or our own."""
+    return name.endswith(b".json") and not name.startswith(b".")
 
 
 class Patience:
@@ -238,58 +232,3 @@ class Patience:
         if self._reasons.pop(name, None) and not self._reasons:
             self._say("going_on")
         return True
-
-
-class Hint(FileSystemEventHandler):
-    """A file event does one thing: it wakes the sweep. What the event says is not believed."""
-
-    def __init__(self, wake: threading.Event, root: Path) -> None:
-        """Set `wake` at each event below `root` that could be a new document."""
-        self.wake = wake
-        self.rejected = f"{root}/{REJECTED}/"
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        """Wake up, unless the event is of our own making (private names, rejected files)."""
-        path = str(event.dest_path or event.src_path)
-        name = path.rpartition("/")[2]
-        hopeful = name.endswith(".json") and not name.startswith(".") and not path.startswith(self.rejected)
-        if event.is_directory or hopeful:
-            self.wake.set()
-
-
-@contextmanager
-def watch(root: Path, wake: threading.Event, say: Say) -> Iterator[Callable[[], None]]:
-    """
-    Watch the spool; the value says that it should look whether the directory is still the same one.
-
-    Events only save time. Where the system grants none (its watches are used up, say), the regular look must do.
-    """
-    handler = Hint(wake, root)
-    events = [FileCreatedEvent, FileClosedEvent, FileMovedEvent, DirCreatedEvent, DirMovedEvent]
-    observer = Observer()
-    watched: tuple[int, int] | None = None
-    told = False
-
-    def look_at_the_root() -> None:
-        nonlocal watched, told
-        try:
-            there = root.stat()
-            if (there.st_dev, there.st_ino) == watched:
-                return
-            observer.unschedule_all()
-            observer.schedule(handler, str(root), recursive=True, event_filter=events)
-            watched = (there.st_dev, there.st_ino)
-            wake.set()
-        except OSError as error:
-            watched = None
-            if not told:
-                say("no_file_events", reason=error.strerror or str(error))
-            told = True
-
-    observer.start()
-    look_at_the_root()
-    try:
-        yield look_at_the_root
-    finally:
-        observer.stop()
-        observer.join()

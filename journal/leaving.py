@@ -26,7 +26,7 @@ class Leaving:
         self._files: OrderedDict[str, File] = OrderedDict()
         self._bytes = 0
 
-    def __contains__(self, private: str) -> bool:
+    def __contains__(self, private: object) -> bool:
         return private in self._files
 
     def add(self, private: str, file: File) -> None:

@@ -5,9 +5,9 @@ Nothing here trusts the directory to stand still: a file is read through one des
 was moved to a private name and recognised as the very file that was read.
 """
 
-import heapq
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from journal import rejected
-from journal.files import TAKEN, Contents, File, as_file, below, hidden
+from journal.files import TAKEN, Contents, File, as_file
 from journal.leaving import Leaving, private_name
 from journal.measure import Measure
 from journal.rejected import REJECTED, printable
+from journal.scan import scan
 
 QUIET_S = 2.0  # a file that is not whole JSON is judged when it stood still for so long (contract, section 2)
-MOST = 4096  # files of one scan that are remembered …
+MOST = 8192  # files of one scan that are remembered: a spool of N files is scanned N / MOST times …
 BATCH_FILES = 256  # files in one commit at the most …
 BATCH_BYTES = 4 * 1024 * 1024  # … and bytes, which bounds our memory too
 
@@ -44,6 +45,7 @@ class Spool:
         """
         self.root = root
         self._prefix = str(root)
+        self.directories = [root]  # what the last scan looked into
         self.left = 0  # files that the last sweep left, so far
         self.more = False  # did the last scan leave some out, because they are so many?
         self.swept_at: float | None = None  # when one last came to its end, by the wall clock
@@ -64,56 +66,37 @@ class Spool:
         The oldest MOST of them, which bounds memory; `more` says whether there are others. Those whose time has not
         come yet stand last, so that no number of them keeps others from being seen.
         """
-        now, seen, self.left, early = time.monotonic(), set(), 0, 0
-
-        def rank(file: File) -> tuple[bool, int, bytes]:
-            nonlocal early
-            if file.path in self._restless:
-                seen.add(file.path)
-            self.left += 1
-            too_early = self._too_early(file, now)
-            early += too_early
-            return too_early, file.mtime_ns, os.fsencode(file.name)
-
-        found = heapq.nsmallest(MOST, self._scan(""), key=rank)
-        self.more = self.left - early > MOST
-        self._restless = {path: self._restless[path] for path in seen}
-        self.measure.sweep(set(found) if self.measure.going else set())
-        return found
+        now, left, bound = time.monotonic(), 0, sys.maxsize
+        found: list[tuple[int, bytes, File]] = []
+        early: list[File] = []
+        watched = {}
+        self.directories = []
+        for path, seen in scan(self.root, "", self._leaving, self.tell, self.directories):
+            left += 1
+            if path in self._restless:
+                watched[path] = self._restless[path]
+                if self._too_early(file := as_file(path, seen), now):
+                    early.append(file)
+                    continue
+            if seen.st_mtime_ns > bound:  # nearly all of a hundred thousand: for them no more is done than a stat
+                continue
+            file = as_file(path, seen)
+            found.append((file.mtime_ns, os.fsencode(file.name), file))
+            if len(found) >= 2 * MOST:
+                found.sort()
+                del found[MOST:]
+                bound = found[-1][0]
+        found.sort()
+        self.left, self.more, self._restless = left, left - len(early) > MOST, watched
+        oldest = [*(file for _, _, file in found[:MOST]), *early][:MOST]
+        self.measure.sweep(set(oldest) if self.measure.going else set())
+        return oldest
 
     def tell(self, path: str, why: str) -> None:
         """Say something about a file, once."""
         if (path, why) not in self._told:
             self._told.add((path, why))
             self._say(printable(path), why)
-
-    def _scan(self, directory: str) -> Iterator[File]:
-        with os.scandir(self.root / directory) as entries:
-            for entry in entries:
-                path = below(directory, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._scan_below(path)
-                elif path in self._leaving or hidden(path, entry.name):
-                    continue
-                elif not entry.is_file(follow_symlinks=False):
-                    self.tell(path, "not a regular file (a link, device, pipe or socket is never followed)")
-                elif entry.name.endswith(".json"):
-                    with suppress(FileNotFoundError):
-                        yield as_file(path, entry.stat(follow_symlinks=False))
-
-    def _scan_below(self, path: str) -> Iterator[File]:
-        above, name = os.path.split(path)
-        if name.startswith(".") or path == REJECTED:
-            return
-        if above:
-            self.tell(path, "a directory below a directory: only one level is looked into")
-            return
-        try:
-            yield from self._scan(path)
-        except FileNotFoundError:
-            return
-        except OSError as error:  # one till's directory must not keep the others waiting
-            self.tell(path, f"can't be looked into: {error.strerror}")
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

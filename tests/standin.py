@@ -174,10 +174,16 @@ class Store:
         say = options.pop("say", quiet)
         books = Books(self.db, self.delivery, now=now)
         books.opened()
-        self.wire = options.pop("wire", Wire)(timeout)
+
+        def sent() -> None:
+            run.meanwhile()
+
+        wire = options.pop("wire", lambda timeout: Wire(timeout, sent=sent))
+        self.wire = wire(timeout)
         clocks = {"now": now, "instant": options.pop("instant", None)}
         link = Link(check_url(url), Credentials(token), self.wire, rate=0, sleep=at_once, **clocks)
-        return Replay(books, link, Policy(**options), say, now=now)
+        run = Replay(books, link, Policy(**options), say, now=now)
+        return run
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_no_figure_of_the_page_is_written_by_hand() -> None:
 def test_what_the_prose_names_is_measured() -> None:
     """`a_figure_us` and the like, in the sections that it sends the reader to."""
     prose = page.PAGE.read_text("utf-8").partition(page.BEGIN)[0]
-    made = "".join((HOUSE / "tests/bench" / name).read_text("utf-8") for name in ("parts.py", "disk.py"))
+    made = "".join((HOUSE / "tests/bench" / name).read_text("utf-8") for name in ("parts.py", "disk.py", "single.py"))
     named = re.findall(r"`(\w+)_(us|ms)`", prose)
     assert named
     assert [name for name, _ in named if f'"{name}' not in made] == []

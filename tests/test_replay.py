@@ -1,9 +1,11 @@
 """Contract, section 6, as behaviour: what becomes of a sale when a line, a proxy or Omneo does this or that to it."""
 
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,8 +15,10 @@ from typing import Any
 
 import pytest
 from standin import ENVIRONMENT, Listen, Omneo, Speaker, Store, execute, http, sale, says
+from tills import wait_until
 
 from forwarder import patience
+from forwarder.link import SLOW_S
 from forwarder.outcome import Outcome
 from forwarder.replay import Replay, step
 from forwarder.sandbox.customers import JANE
@@ -78,6 +82,30 @@ def test_sales_arrive_once_each_and_in_order(store: Store, run: Replay, omneo: O
     assert look_ups(omneo) == 0
     assert set(store.states().values()) == {"delivered"}
     assert store.flags() == []
+
+
+def test_what_was_settled_on_a_slow_line_is_on_disk_while_the_next_one_is_under_way(
+    store: Store, listen: Listen, token: Path
+) -> None:
+    on_disk = []
+
+    def answer(speaker: Speaker, connection: socket.socket) -> None:
+        while raw := speaker.hear(connection):
+            body = json.loads(raw.partition(b"\r\n\r\n")[2])
+            time.sleep(2 * SLOW_S)
+            wait_until(lambda: delivered() == len(on_disk))
+            on_disk.append(delivered())
+            echo = {"data": {"id": len(on_disk), "external_id": body["external_id"]}}
+            connection.sendall(http("200 OK", json.dumps(echo).encode(), content_type="application/json"))
+
+    def delivered() -> int:
+        with closing(sqlite3.connect(f"{store.delivery.as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM log WHERE kind = 'delivered'").fetchone()[0])
+
+    with store.forwarding(listen(answer).url, token=token) as running:
+        store.take(sale("A"), sale("B"), sale("C"))
+        assert [step(running).kind for _ in range(3)] == ["delivered"] * 3  # type: ignore[union-attr]
+    assert on_disk == [0, 1, 2]
 
 
 def test_a_delivered_sale_knows_its_omneo_id(store: Store, run: Replay, omneo: Omneo) -> None:

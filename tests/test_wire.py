@@ -207,6 +207,19 @@ def test_the_largest_answer_that_is_taken_is_taken_whole(listen: Listen) -> None
     line.close()
 
 
+def test_while_an_answer_is_waited_for_there_is_time_for_something_else(listen: Listen) -> None:
+    gone = threading.Event()
+
+    def once_gone(speaker: Speaker, connection: socket.socket) -> None:
+        speaker.hear(connection)
+        assert gone.wait(5)
+        connection.sendall(FINE)
+
+    line = Wire(5, sent=gone.set)
+    assert line.handle_request(get(listen(once_gone).url)).status_code == 200
+    line.close()
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "nonsense"])
 def test_nothing_is_unpacked(listen: Listen, wire: Wire, encoding: str) -> None:
     """A bomb is small until then."""

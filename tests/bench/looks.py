@@ -51,11 +51,19 @@ def verify(documents: int, rounds: int) -> dict[str, Any]:
             hashed(delivery)
             return time.perf_counter() - began, time.process_time() - used
 
+        def first() -> float:
+            began = time.perf_counter()
+            examine(journal, delivery.with_name("none.db"), [public])
+            return time.perf_counter() - began
+
         def alone(processors: list[int]) -> float:
             command = [sys.executable, "-c", ALONE, str(journal), str(delivery), *map(str, processors)]
             return float(subprocess.run(command, check=True, capture_output=True).stdout)
 
         found = in_turns(rounds, {"bare": bare, "ours": ours})
+        figures["journal_share"] = middle([first() for _ in range(rounds)]) / middle(
+            [wall for wall, _ in found["ours"]]
+        )
         many = sorted(os.sched_getaffinity(0))
         on = in_turns(rounds, {"one": lambda: alone(many[:1]), "all": lambda: alone(many)})
     figures["times_one_processor"] = ratio(on["one"], on["all"])
