@@ -26,7 +26,7 @@ ONCE_S = 5.0  # `--once` retries a passing failure for so long
 HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
 JITTER = tenacity.wait_chain(  # after the first failure, the second, …
     tenacity.wait_random(0.25, 0.75),  # spreads shops that failed in one moment evenly over the time between two tries
-    *[tenacity.wait_random(0.49, 0.51)] * (HURRIED - 1),
+    *[tenacity.wait_random(0.45, 0.55)] * (HURRIED - 1),
     tenacity.wait_random_exponential(multiplier=1.15**-HURRIED, exp_base=1.15, max=60),  # full jitter, from a second on
 )
 
