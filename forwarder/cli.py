@@ -143,8 +143,8 @@ def forwarding(
         wire = Wire(options["timeout"], sent=sent, over=pulse.beat)
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
         policy = policy_of(options)
-        running = waited(lambda: Replay(books, link, policy, say, pulse=pulse, lanes=lanes), db)
         try:
+            running = waited(lambda: Replay(books, link, policy, say, pulse=pulse, lanes=lanes), db)
             yield running
         finally:
             wire.close()

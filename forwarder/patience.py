@@ -20,7 +20,8 @@ from journal.say import Say
 
 IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
-START_S, LOOKED_S = 10.0, 0.1  # a start waits for a journal's writer that was killed so long, and looks so often
+START_WAIT_S = 10.0  # how long a start waits for a journal's writer that was killed …
+START_LOOK_S = 0.1  # … and how often it looks meanwhile
 RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
 HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
@@ -143,7 +144,7 @@ def step_unless(stop: threading.Event, run: Replay) -> Outcome | None:
 
 def waited(act: Callable[[], T], journal: Path) -> T:
     """What a start reads: a writer that was killed since we opened its book is soon back. Raises NotNow if it isn't."""
-    give_up = time.monotonic() + START_S
+    give_up = time.monotonic() + START_WAIT_S
     while True:
         try:
             return act()
@@ -151,7 +152,7 @@ def waited(act: Callable[[], T], journal: Path) -> T:
             known = reading_failed(error, journal)
             if not isinstance(known, NotNow) or time.monotonic() > give_up:
                 raise known from error
-        time.sleep(LOOKED_S)
+        time.sleep(START_LOOK_S)
 
 
 @contextmanager

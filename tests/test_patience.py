@@ -77,7 +77,7 @@ def test_a_start_waits_for_a_writer_that_was_killed_since_its_book_was_opened(
         threading.Timer(0.5, store.sweep).start()
         assert patience.waited(lambda: log.head(book), store.db)[0] > 1
         killed_in_the_middle_of_a_commit(store)
-        monkeypatch.setattr(patience, "START_S", 0.3)
+        monkeypatch.setattr(patience, "START_WAIT_S", 0.3)
         with pytest.raises(NotNow, match="recovered"):
             patience.waited(lambda: log.head(book), store.db)
     with pytest.raises(sqlite3.OperationalError, match="no such table"):  # a mistake of ours is not waited for
