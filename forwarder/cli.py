@@ -82,7 +82,8 @@ def run(
 
                 both = db, beside(db, delivery)
                 running.chores.others.append(writer(both, metrics, metrics_port, say=running.say))
-            running.say("ready", head=log.head(running.books.journal)[0])
+            head = patience.waited(lambda: log.head(running.books.journal), db)
+            running.say("ready", head=head[0])
             running.pulse.ready(SILENT * options["timeout"])
             with patience.watch(db, wake, running.say):
                 (side_by_side.run_until if running.lanes else patience.run_until)(running, stop, wake)
@@ -103,6 +104,7 @@ def forwarding(
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")  # resolv.conf(5): a silent name server, for 4 s
     from forwarder import books as pair
     from forwarder.link import Credentials, Link, check_url
+    from forwarder.patience import waited
     from forwarder.replay import Replay
     from forwarder.wire import Wire
     from journal import migrate
@@ -117,16 +119,16 @@ def forwarding(
     say = speak("omneo-forwarder")
     with log.only_instance(delivery, "omneo-forwarder run"):
         if not delivery.exists():
-            pair.create_delivery(db, delivery)
+            waited(lambda: pair.create_delivery(db, delivery), db)
         elif (kept := migrate.forward(delivery, "delivery")) is not None:
             say("migrated", kept=str(kept))
-        books = pair.Books(db, delivery)
+        books = waited(lambda: pair.Books(db, delivery), db)
         try:
-            books.opened()
+            waited(books.opened, db)
         except log.NotNow:
             if not ballast.give_up():
                 raise
-            books.opened()
+            waited(books.opened, db)
         lanes = lanes_of(options["ordering"], options["lanes"])
         pulse = Pulse(os.environ)
 
@@ -140,8 +142,9 @@ def forwarding(
 
         wire = Wire(options["timeout"], sent=sent, over=pulse.beat)
         link = Link(url, credentials, wire, rate=options["rate"], sleep=rest)
-        running = Replay(books, link, policy_of(options), say, pulse=pulse, lanes=lanes)
+        policy = policy_of(options)
         try:
+            running = waited(lambda: Replay(books, link, policy, say, pulse=pulse, lanes=lanes), db)
             yield running
         finally:
             wire.close()

@@ -12,7 +12,7 @@ from journal.say import Say
 
 PATIENCE_S = 1.0  # a failure that is gone after so long was a hiccup, not an outage
 RETELL_S = 10.0  # another reason for the same outage is told after so long at first, then after twice as long each time
-RETELL_MAX_S = 7200.0  # weeks offline are a few rows a day
+RETELL_MAX_S = 10800.0  # weeks offline are a few rows a day
 
 
 class Line:

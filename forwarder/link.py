@@ -142,7 +142,8 @@ class Link:
         self._next = 0.0
         self._lock = threading.Lock()
         self._refresh = threading.Lock()
-        self.slow = False  # did the last request take longer than a commit?
+        self.slow = False  # did the last request take longer than a commit, without what we did meanwhile?
+        self._meanwhile_s = 0.0
         self.omneo_clock: Omneo | None = None  # Omneo's `Date` as last seen in this run
 
     def ask(self, request: Request, within_s: float | None = None) -> Answer:
@@ -159,6 +160,12 @@ class Link:
         if answer.status != 401 or answer.html:
             return answer
         return self._fetch_token_or_pause(token) or self._send(request, self._token, until_s)
+
+    def meanwhile(self, act: Callable[[], object]) -> None:
+        """Do something while the answer to a request is waited for: that doesn't make the line a slow one."""
+        began = time.monotonic()
+        act()
+        self._meanwhile_s = time.monotonic() - began
 
     def pages(self, request: Callable[[int], Request]) -> Iterator[Answer]:
         """Every page of a list, up to the first that isn't answered well, and no more than PAGES."""
@@ -192,9 +199,10 @@ class Link:
         if until_s is not None and self.instant().since_boot_s > until_s:
             return Answer(None, None, left=False, reason="it could not leave in time")
         full = httpx.Request(method, _url(self._base + path), headers=headers, content=body)
+        self._meanwhile_s = 0.0
         began, left = time.monotonic(), self.instant()
         answer = outcome.send(self._transport, full, self._now)
-        self.slow = time.monotonic() - began > SLOW_S
+        self.slow = time.monotonic() - began - self._meanwhile_s > SLOW_S
         if answer.date is not None and outcome.meaning(answer) not in {"not_omneo", "lost"}:
             self.omneo_clock = Omneo(answer.date, left)  # it may have been said as early as that
         return answer

@@ -4,11 +4,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import tenacity
 
@@ -20,14 +20,18 @@ from journal.say import Say
 
 IDLE_S = 2.0  # the journal is looked at so often when no file event comes
 LOOK_S = 30.0  # a long pause is taken in pieces, so that the chores are done
+START_WAIT_S = 10.0  # how long a start waits for a journal's writer that was killed …
+START_LOOK_S = 0.1  # … and how often it looks meanwhile
 RETRY_S = 1.0  # a book that can't be read or written is tried again so often
 ONCE_S = 5.0  # `--once` retries a passing failure for so long
 HURRIED = 20  # tries of half a second each: most outages are over by then, and are noticed within that
 JITTER = tenacity.wait_chain(  # after the first failure, the second, …
     tenacity.wait_random(0.25, 0.75),  # spreads shops that failed in one moment evenly over the time between two tries
-    *[tenacity.wait_random(0.49, 0.51)] * (HURRIED - 1),
+    *[tenacity.wait_random(0.45, 0.55)] * (HURRIED - 1),
     tenacity.wait_random_exponential(multiplier=1.15**-HURRIED, exp_base=1.15, max=60),  # full jitter, from a second on
 )
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -136,6 +140,19 @@ def step_unless(stop: threading.Event, run: Replay) -> Outcome | None:
         return step(run)
     except sqlite3.OperationalError as error:
         raise reading_failed(error, run.books.path) from error
+
+
+def waited(act: Callable[[], T], journal: Path) -> T:
+    """What a start reads: a writer that was killed since we opened its book is soon back. Raises NotNow if it isn't."""
+    give_up = time.monotonic() + START_WAIT_S
+    while True:
+        try:
+            return act()
+        except sqlite3.OperationalError as error:
+            known = reading_failed(error, journal)
+            if not isinstance(known, NotNow) or time.monotonic() > give_up:
+                raise known from error
+        time.sleep(START_LOOK_S)
 
 
 @contextmanager

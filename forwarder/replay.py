@@ -66,7 +66,7 @@ class Replay:
     def meanwhile(self) -> None:
         """What was settled goes on disk while the next request is under way, if that takes longer than a commit."""
         if self.link.slow and not self.lanes:
-            self.books.flush()
+            self.link.meanwhile(self.books.flush)
 
 
 def step(run: Replay) -> Outcome | None:

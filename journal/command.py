@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, DatabaseError, OperationalError
+from sqlite3 import SQLITE_BUSY, SQLITE_IOERR, SQLITE_LOCKED, SQLITE_READONLY, DatabaseError, OperationalError
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -175,6 +175,8 @@ def verdict(error: Exception) -> tuple[str, int]:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF if isinstance(error, OperationalError) else 0
     if code in {SQLITE_BUSY, SQLITE_LOCKED}:  # a commit on a slow disk may last
         return "A book is held by another program; try again in a moment.", 75
+    if code == SQLITE_READONLY:  # its writer was killed in the middle of a commit
+        return "A book has to be recovered by the program that writes it; start that program first.", 75
     if code == SQLITE_IOERR:
         return f"The disk fails: {error}. Look at the system's log; nothing was taken that is not on disk.", 75
     if isinstance(error, DatabaseError):

@@ -38,26 +38,27 @@ class Hints:
         self._told = False
         self._events: InotifyFD | None = None
         self._ids = itertools.count()
-        self._watched: dict[Path, tuple[tuple[int, int], WatchDescriptor, CallbackId]] = {}
+        self._watched: dict[
+            Path, tuple[tuple[int, int], tuple[WatchDescriptor, CallbackId]]
+        ] = {}  # (device, inode), watch
 
     def look_at(self, directories: Iterable[Path]) -> None:
         """These matter from now on, and no others. One that is new, or has taken another's place, sets `wake`."""
         before, self._watched = self._watched, {}
         for directory in directories:
             try:
-                there = directory.stat()
-                watched = before.get(directory)
-                if watched is None or watched[0] != (there.st_dev, there.st_ino):
+                seen = directory.stat()
+                there, watched = (seen.st_dev, seen.st_ino), before.get(directory)
+                if watched is None or watched[0] != there:
                     path, name = os.fsencode(directory), CallbackId(next(self._ids))
-                    descriptor = self._running().add_callback(path, self._mask, self, name)
-                    watched = ((there.st_dev, there.st_ino), descriptor, name)
+                    watched = there, (self._running().add_callback(path, self._mask, self, name), name)
                     self._wake.set()
                 self._watched[directory] = watched
             except OSError as error:
                 if not self._told:
                     self._say("no_file_events", reason=error.strerror or str(error))
                 self._told = True
-        gone = [(*old[1:],) for directory, old in before.items() if self._watched.get(directory) != old]
+        gone = [old[1] for directory, old in before.items() if self._watched.get(directory) != old]
         if gone and self._events is not None:
             self._events.remove_callbacks(gone)
 

@@ -24,6 +24,7 @@ PIECE_BYTES = 8 * 1024 * 1024  # … and bytes of bodies, for our own memory's s
 FETCH = 64  # … after so many entries
 GROWING_S, RESTS = 1.0, 6.0  # so long after a book has grown, rests of so many times what the last piece took
 LOOK = 500  # entries of the delivery book whose documents are looked up at a time
+CLAIMS = 4096  # what it says of the journal's head, in each turn, is compared so many at a time, for our memory's sake
 BEFORE_ALL = -(2**63)  # the smallest number there is
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT IN ('sqlite_stat1', 'sqlite_stat4')"
 ENTRIES = (
@@ -108,12 +109,11 @@ def examine(journal: Path, delivery: Path, keys: Sequence[Key] = (), taken: Sequ
     roots.compare(ours.book.seq)
     second: dict[str, Any] = {"entries": 0, "head": None}
     if delivery.exists():
-        _reading(theirs, lambda db: _walk(theirs, db, rest))
+        _told(ours, theirs, rest)
         second = {"entries": theirs.book.seq, "head": theirs.book.digest.hex()}
         # What the journal said before this delivery book was begun was about an earlier one, which was lost.
         told = [claim for claim in ours.book.claims if claim[0] > theirs.book.born]
         _reading(theirs, lambda db: _agrees(theirs.book, db, told))
-        _reading(ours, lambda db: _agrees(ours.book, db, theirs.book.claims))
         _reading(theirs, lambda db: _reading(ours, lambda first: _abouts(theirs.book, db, first, rest)))
     problems = ours.book.problems + theirs.book.problems
     first = {"ok": not problems, "entries": ours.book.seq, "head": ours.book.digest.hex()}
@@ -155,7 +155,7 @@ def _text(raw: bytes) -> str:
         return Garbled(f"\udcff{raw!r}")  # half a character, so that it is nobody's text
 
 
-def _walk(file: File, db: sqlite3.Connection, rest: Courtesy) -> bool:
+def _walk(file: File, db: sqlite3.Connection, rest: Callable[[], object]) -> bool:
     """Every entry, from the first to the last. False: there are no tables that could be walked."""
     book = file.book
     if not _schema(book, db):
@@ -183,6 +183,24 @@ def _walk(file: File, db: sqlite3.Connection, rest: Courtesy) -> bool:
         book.found(0, "there is no entry in it")
     _strays(book, db, "seq > ?", (last,))
     return True
+
+
+def _told(ours: File, theirs: File, rest: Courtesy) -> None:
+    """Walk the delivery book; what it says of the journal is held against that one, as it comes."""
+    said, agreed = theirs.book.claims, len(ours.book.problems)
+
+    def compare(least: int) -> None:
+        if len(said) >= least:
+            if len(ours.book.problems) == agreed:
+                _reading(ours, lambda db: _agrees(ours.book, db, said))
+            said.clear()
+
+    def after_each() -> None:
+        compare(CLAIMS)
+        rest()
+
+    _reading(theirs, lambda db: _walk(theirs, db, after_each))
+    compare(1)
 
 
 def _strays(book: Book, db: sqlite3.Connection, where: str, limits: tuple[Any, ...]) -> None:

@@ -108,6 +108,18 @@ def test_what_was_settled_on_a_slow_line_is_on_disk_while_the_next_one_is_under_
     assert on_disk == [0, 1, 2]
 
 
+def test_a_commit_that_takes_long_does_not_make_the_line_a_slow_one(
+    store: Store, run: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: each commit that was made while a request was under way brought about the next one."""
+    monkeypatch.setattr("forwarder.link.SLOW_S", 0.2)
+    monkeypatch.setattr(run.books, "flush", lambda: time.sleep(0.3))
+    store.take(sale("A"))
+    run.link.slow = True
+    assert step(run) is not None
+    assert not run.link.slow
+
+
 def test_a_delivered_sale_knows_its_omneo_id(store: Store, run: Replay, omneo: Omneo) -> None:
     store.take(sale("S-1"))
     drain(run)

@@ -14,6 +14,7 @@ import pytest
 from tills import Shop, broken, sale
 
 from journal import chain, log, standalone
+from journal import verify as walking
 from journal.log import Entry
 from journal.verify import Courtesy, verify
 
@@ -332,6 +333,35 @@ def test_two_sound_books_vouch_for_each_other(pair: Shop) -> None:
     told = verify(pair.db, pair.delivery)
     assert told["problems"] == []
     assert told["delivery"]["entries"] == 4
+
+
+def test_what_the_second_book_says_of_the_first_is_compared_a_piece_at_a_time(
+    pair: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: all of it was kept to the end, which was a third of what a walk over ten years held."""
+    compared: list[int] = []
+    agrees = walking._agrees
+
+    def counted(book: walking.Book, db: sqlite3.Connection, claims: list[tuple[int, int, str]]) -> None:
+        compared.append(len(claims))
+        agrees(book, db, claims)
+
+    with closing(log.open_book(pair.db, "journal", write=False)) as db:
+        seq, digest = log.head(db)
+    other = {"other_book": {"entries": seq, "head": digest.hex()}}
+    false = {"other_book": {"entries": seq, "head": "00" * 32}}
+    with closing(log.open_book(pair.delivery, "delivery", write=True)) as db:
+        log.append(db, [Entry("turn", facts=other) for _ in range(30)])
+    monkeypatch.setattr(walking, "PIECE", 8)
+    monkeypatch.setattr(walking, "CLAIMS", 10)
+    monkeypatch.setattr(walking, "_agrees", counted)
+    assert found(pair) == found(pair, "delivery") == []
+    assert len(compared) > 4
+    assert max(compared) <= 10 + 8
+    with closing(log.open_book(pair.delivery, "delivery", write=True)) as db:
+        log.append(db, [Entry("turn", facts=false) for _ in range(30)])
+    assert len(found(pair)) == 1  # the first difference says it all
+    assert found(pair)[0][0] == seq
 
 
 def test_an_alteration_of_the_second_book_is_found(pair: Shop) -> None:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -53,8 +54,11 @@ def fork(act: Callable[[], object], die_at: tuple[int, str] = (0, "")) -> int:
     """
     A real child process without the cost of a new interpreter. Returns its wait status.
 
-    `die_at=(3, "after")`: it is killed right after the third thing that it does to a file or a database.
+    `die_at=(3, "after")`: it is killed right after the third thing that it does to a file or a database. Not beside a
+    thread of the test's own: what that one holds, a mutex of SQLite's say, the child would wait for for ever. (The
+    sandbox's is a daemon, and idle.)
     """
+    assert [thread for thread in threading.enumerate() if not thread.daemon] == [threading.main_thread()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the test runner's, which the child lacks
         child = os.fork()

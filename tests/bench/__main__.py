@@ -34,7 +34,7 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], Figures]]
         "parts": lambda: parts.parts(500 if small else 4000, rounds),
         "burst": lambda: burst.burst(1000 if small else 10_000, rounds),
         "spool": lambda: burst.hundred_thousand(2_000 if small else 100_000),
-        "delivery": lambda: deliver.delivery(300 if small else 5000, rounds),
+        "delivery": lambda: deliver.delivery(2000 if small else 10_000, rounds),
         "single": lambda: single.single(*((40, 4000) if small else (200, 40_000))),
         "line": lambda: deliver.line(50, *((20, 1) if small else (100, min(rounds, 3)))),
         "lanes": lambda: lanes.drain(*((100, 1) if small else (600, min(rounds, 3)))),

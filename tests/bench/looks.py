@@ -36,13 +36,13 @@ def verify(documents: int, rounds: int) -> dict[str, Any]:
         journal, delivery, public = fill(Path(root), documents)
         entries = 0
 
-        def ours() -> tuple[float, float]:
+        def walked(second: Path) -> tuple[float, float]:
             nonlocal entries
             began, used = time.perf_counter(), time.process_time()
-            told = examine(journal, delivery, [public]).told
+            told = examine(journal, second, [public]).told
             if not told["ok"]:
                 raise RuntimeError(told["problems"])
-            entries = told["entries"] + told["delivery"]["entries"]
+            entries = max(entries, told["entries"] + told["delivery"]["entries"])
             return time.perf_counter() - began, time.process_time() - used
 
         def bare() -> tuple[float, float]:
@@ -51,27 +51,22 @@ def verify(documents: int, rounds: int) -> dict[str, Any]:
             hashed(delivery)
             return time.perf_counter() - began, time.process_time() - used
 
-        def first() -> float:
-            began = time.perf_counter()
-            examine(journal, delivery.with_name("none.db"), [public])
-            return time.perf_counter() - began
-
         def alone(processors: list[int]) -> float:
             command = [sys.executable, "-c", ALONE, str(journal), str(delivery), *map(str, processors)]
             return float(subprocess.run(command, check=True, capture_output=True).stdout)
 
-        found = in_turns(rounds, {"bare": bare, "ours": ours})
-        figures["journal_share"] = middle([first() for _ in range(rounds)]) / middle(
-            [wall for wall, _ in found["ours"]]
-        )
+        none = delivery.with_name("none.db")
+        found = in_turns(rounds, {"bare": bare, "ours": lambda: walked(delivery), "journal": lambda: walked(none)})
+        walls = {name: [wall for wall, _ in rows] for name, rows in found.items()}
+        figures["journal_share"] = ratio(walls["journal"], walls["ours"])
         many = sorted(os.sched_getaffinity(0))
         on = in_turns(rounds, {"one": lambda: alone(many[:1]), "all": lambda: alone(many)})
     figures["times_one_processor"] = ratio(on["one"], on["all"])
     return figures | {
         "entries": entries,
-        "ours_a_second": entries / middle([wall for wall, _ in found["ours"]]),
-        "bare_a_second": entries / middle([wall for wall, _ in found["bare"]]),
-        "of_bare": ratio(*([wall for wall, _ in found[name]] for name in ("bare", "ours"))),
+        "ours_a_second": entries / middle(walls["ours"]),
+        "bare_a_second": entries / middle(walls["bare"]),
+        "of_bare": ratio(walls["bare"], walls["ours"]),
         "of_bare_cpu": ratio(*([cpu for _, cpu in found[name]] for name in ("bare", "ours"))),
     }
 

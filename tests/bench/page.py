@@ -18,7 +18,7 @@ END = "<!-- end of figures -->"
 
 Told = dict[str, Any]
 
-WIDE, LINE, LEFT, RIGHT, TOP = 860, 24, 330, 90, 30
+WIDE, LINE, LEFT, NAMED, RIGHT, TOP = 920, 24, 410, 250, 90, 30
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#222}.tick,.value{fill:#555}.grid{stroke:#ddd}"
     ".goal{stroke:#333;stroke-dasharray:4 3}.met{fill:#2a7f62}.missed{fill:#c2452d}.ours{fill:#2a5d9f}"
@@ -86,29 +86,29 @@ def bars(title: str, rows: list[tuple[str, float]], unit: str) -> str:
     parts = []
     for at, (name, value) in enumerate(rows):
         y = TOP + LINE * at
-        wide = value / most * (WIDE - 180 - 150)
-        parts.append(tag("text", escape(name), x=170, y=y + 16, text_anchor="end"))
+        wide = value / most * (WIDE - NAMED - 150)
+        parts.append(tag("text", escape(name), x=NAMED - 10, y=y + 16, text_anchor="end"))
         cls = "ours" if name.startswith("ours") else "other"
-        parts.append(tag("rect", cls=cls, x=180, y=y + 3, width=wide, height=LINE - 6))
-        parts.append(tag("text", f"{shown(value)} {unit}", cls="value", x=180 + wide + 8, y=y + 16))
+        parts.append(tag("rect", cls=cls, x=NAMED, y=y + 3, width=wide, height=LINE - 6))
+        parts.append(tag("text", f"{shown(value)} {unit}", cls="value", x=NAMED + wide + 8, y=y + 16))
     return svg(TOP + LINE * len(rows) + 8, title, *parts)
 
 
 def curve(title: str, values: list[float], unit: str) -> str:
     """Ten tenths of a long run, from zero up."""
-    most, high = max(values), 150.0
+    most, high, top = max(values), 150.0, TOP + LINE
     step = (WIDE - 120) / max(1, len(values) - 1)
-    points = [(70 + step * at, TOP + high * (1 - value / most)) for at, value in enumerate(values)]
+    points = [(70 + step * at, top + high * (1 - value / most)) for at, value in enumerate(values)]
     path = "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [
-        tag("line", cls="grid", x1=70, x2=WIDE - 50, y1=TOP + high, y2=TOP + high),
+        tag("line", cls="grid", x1=70, x2=WIDE - 50, y1=top + high, y2=top + high),
         tag("path", cls="path", d=path),
     ]
     for at, (x, y) in enumerate(points):
         parts.append(tag("circle", cls="ours", cx=x, cy=y, r=3))
-        parts.append(tag("text", f"{at + 1}", cls="tick", x=x, y=TOP + high + 18, text_anchor="middle"))
-    parts.append(tag("text", f"{shown(most)} {unit}", cls="value", x=points[values.index(most)][0], y=TOP - 2))
-    return svg(TOP + high + 30, title, *parts)
+        parts.append(tag("text", f"{at + 1}", cls="tick", x=x, y=top + high + 18, text_anchor="middle"))
+    parts.append(tag("text", f"{shown(most)} {unit}", cls="value", x=points[values.index(most)][0], y=top - 8))
+    return svg(top + high + 30, title, *parts)
 
 
 def plots(told: Told) -> dict[str, str]:
