@@ -73,7 +73,7 @@ class Listing:
                 return  # it has no such list for us
             yield from answer.rows
             if answer.ends(page):
-                self.shown = "yes"
+                self.shown = "yes" if answer.counted or not answer.rows else "beginning"
                 return
         self.shown = "beginning"
 

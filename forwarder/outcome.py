@@ -46,12 +46,24 @@ class Answer:
 
     def ends(self, page: int) -> bool:
         """Is this page of a list its last? By `meta.last_page`, else by `links.next` (omneo-api, 1: list envelope)."""
-        content = self.content if isinstance(self.content, dict) else {}
-        meta, links = content.get("meta"), content.get("links")
+        last = self._last_page
+        return page >= last if last is not None else not self.rows or not self._links.get("next")
+
+    @property
+    def counted(self) -> bool:
+        """Does this page of a list say whether there are others?"""
+        return self._last_page is not None or "next" in self._links
+
+    @property
+    def _last_page(self) -> int | None:
+        meta = self.content.get("meta") if isinstance(self.content, dict) else None
         last = str(meta.get("last_page")) if isinstance(meta, dict) else ""
-        if last.isdecimal() and len(last) < 10:
-            return page >= int(last)
-        return not self.rows or not (isinstance(links, dict) and links.get("next"))
+        return int(last) if last.isdecimal() and len(last) < 10 else None
+
+    @property
+    def _links(self) -> dict[str, Any]:
+        links = self.content.get("links") if isinstance(self.content, dict) else None
+        return links if isinstance(links, dict) else {}
 
 
 Settled = Literal["delivered", "refused", "held", "cancelled"]
