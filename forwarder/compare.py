@@ -6,6 +6,7 @@ way (a moment in UTC, a number as text, a location as an object, lines in anothe
 """
 
 import json
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -36,14 +37,19 @@ def field(name: str, here: Any = None, there: Any = None) -> Field:
     return {"field": name, "here": None if here is None else str(here), "there": None if there is None else str(there)}
 
 
-def kept(row: Row) -> str:
+def kept(row: Row) -> bytes:
     """Of a row at Omneo what is compared, packed: a day can be long, and a row has much that nobody here looks at."""
     some = {name: row[name] for name in KEPT if name in row}
     if isinstance(some.get("items"), list):
         lines = (line for line in some["items"] if isinstance(line, dict))
         names = (*LINE_FIGURES, *LINE_TEXTS, "is_void")
         some["items"] = [{name: line[name] for name in names if name in line} for line in lines]
-    return json.dumps(some, default=str)
+    return zlib.compress(json.dumps(some, default=str).encode(), 1)
+
+
+def unpacked(row: bytes) -> Row:
+    """What was kept."""
+    return dict(json.loads(zlib.decompress(row)))
 
 
 def sale(sent: Row, row: Row) -> Iterator[Field]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from forwarder import known, witness
+from forwarder import compare, known, witness
 from forwarder.apportion import proportional
 from forwarder.books import Books, Document
 from forwarder.compare import figure
@@ -29,7 +29,7 @@ class Ours:
     facts_text: str  # of its entry in the journal
     names: str | None  # the redemption that it names
     told_text: str = "{}"
-    rows: dict[str, str] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id, as compare.kept left it
+    rows: dict[str, bytes] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id, as compare.kept left it
 
     @property
     def facts(self) -> Row:
@@ -63,7 +63,7 @@ class Ours:
     def row(self) -> Row | None:
         """What Omneo has of it: the one that was delivered, else the first."""
         kept = self.rows.get(str(self.omneo_id)) or next(iter(self.rows.values()), None)
-        return None if kept is None else dict(json.loads(kept))
+        return None if kept is None else compare.unpacked(kept)
 
 
 def of_days(books: Books, db: sqlite3.Connection, days: Days) -> Iterator[Ours]:

@@ -5,7 +5,6 @@ Omneo is asked first and the books are looked at afterwards, so what it has the 
 have is asked for twice. Nothing is changed there; here one entry says what came of it.
 """
 
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -148,7 +147,7 @@ class Reconciling:
                 group[1] = _plus(group[1], worth)
             for kept in mine.rows.values() if mine.state != "waiting" else ():
                 group[2] += 1
-                group[3] = _plus(group[3], None if worth is None else figure(json.loads(kept).get("total")))
+                group[3] = _plus(group[3], None if worth is None else figure(compare.unpacked(kept).get("total")))
         for kind, row in self.theirs.strangers:
             group = groups.setdefault(
                 ("", kind, clean(_plain(row.get("currency"))) or ""), [0, Decimal(0), 0, Decimal(0)]
