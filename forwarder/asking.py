@@ -10,7 +10,8 @@ from forwarder.link import Link
 from forwarder.outcome import Answer
 from journal import log
 
-TRIES = 4  # of one question, before we give up
+TRIES = 4  # of the first question; somebody may be watching …
+PATIENCE = 10  # … and of each later one, in some three minutes: what was heard so far may have taken an hour
 REST_S = 30.0  # between two of them; who wants us to wait longer is asked another time
 PAGES = 1000  # of 100 rows of Omneo's list
 SETTLE_S = 2.0  # before what Omneo does not have is asked for once more
@@ -26,26 +27,34 @@ class Asking:
     rest: Rest
     first: Callable[[], object] = lambda: None
 
-    def ask(self, request: omneo.Request) -> Answer:
+    def ask(self, request: omneo.Request, tries: int = PATIENCE) -> Answer:
         """An answer that says something: yes, no, or that it isn't there. Raises log.NotNow and log.Unusable."""
-        for turn in range(1, TRIES + 1):
+        answer = self._heard(request, tries)
+        if outcome.meaning(answer) in {"credentials", "route"}:
+            raise log.Unusable(f"{outcome.otherwise(answer).reason}.")
+        return answer
+
+    def may_see(self, request: omneo.Request) -> Answer | None:
+        """The same of what a token need not be allowed to see; None if it isn't. Raises log.NotNow."""
+        answer = self._heard(request, PATIENCE)
+        return None if outcome.meaning(answer) in {"credentials", "route"} else answer
+
+    def _heard(self, request: omneo.Request, tries: int) -> Answer:
+        for turn in range(1, tries + 1):
             self.first()
             answer = self.link.ask(request)
-            match outcome.meaning(answer):
-                case "yes" | "no" | "missing":
-                    return answer
-                case "credentials" | "route":
-                    raise log.Unusable(f"{outcome.otherwise(answer).reason}.")
-            wait_s = answer.retry_after_s or float(turn)
+            if outcome.meaning(answer) in {"yes", "no", "missing", "credentials", "route"}:
+                return answer
+            wait_s = answer.retry_after_s or min(2.0 ** (turn - 1), REST_S)
             if wait_s > REST_S:
                 break
-            if turn < TRIES:
+            if turn < tries:
                 self.rest(wait_s)
         raise not_now(answer)
 
     def known_there(self) -> None:
         """Does Omneo know us? Whoever then says that something isn't there may else not know. Raises log.Unusable."""
-        if outcome.meaning(self.ask(omneo.verify_token())) != "yes":
+        if outcome.meaning(self.ask(omneo.verify_token(), TRIES)) != "yes":
             raise log.Unusable(f"{outcome.ROUTE}.")
 
     def sale(self, name: str) -> dict[str, Any] | None:

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 @ROUTES
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The shop's local day.")
 @timezone_option
-@click.option("--location", "locations", multiple=True, help="A location of ours, besides those that documents name.")
+@click.option("--location", "locations", multiple=True, help="Ours, at Omneo. Default: where our sales are there.")
 @click.option("--ignore", "ignored", multiple=True, metavar="FIELD", help="A field that is not compared.")
 @click.option("--resend", is_flag=True, help="What is missing at Omneo goes again: say what would be done.")
+@click.option("--value", is_flag=True, help="With --resend: not only sales, but what moves customers' value, too.")
 @click.option("--yes", is_flag=True, help="With --resend: do it.")
 @click.option("--by", help="With --resend: who decides. Default: the user.")
 @click.option("--note", default="", help="With --resend: why.")
@@ -45,14 +46,21 @@ def reconcile(db: Path, delivery: Path | None, *, day: Any, zone: ZoneInfo | Non
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     from contextlib import closing
 
-    from forwarder import decide
+    from forwarder import compare, decide
     from forwarder import reconcile as way
     from forwarder.books import Books
     from journal.day import Days
     from journal.story import both_books
 
-    if options["yes"] and not options["resend"]:
-        raise click.UsageError("--yes goes with --resend.")
+    for option in ("yes", "value"):
+        if options[option] and not options["resend"]:
+            raise click.UsageError(f"--{option} goes with --resend.")
+    if not 1970 <= day.year < 9999:  # what a calendar and a time zone can be asked for
+        raise click.UsageError("--day is no day on which a shop was open.")
+    if unknown := sorted(set(options["ignored"]) - compare.NAMES):
+        raise click.UsageError(
+            f"--ignore {unknown[0]}: that is not compared. What is: {', '.join(sorted(compare.NAMES))}."
+        )
     book = beside(db, delivery)
     if not book.exists():
         log.open_book(db, "journal", write=False).close()
@@ -66,7 +74,7 @@ def reconcile(db: Path, delivery: Path | None, *, day: Any, zone: ZoneInfo | Non
         if options["resend"]:
             result |= {"resend": _resend(books, result, options)}
     _say(result, options)
-    sys.exit(0 if result["ok"] else 1)
+    sys.exit(0 if result["ok"] and result["complete"] else 1)
 
 
 def _asked(books: "Books", both: Any, wanted: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -95,12 +103,12 @@ def _resend(books: "Books", result: dict[str, Any], options: dict[str, Any]) -> 
     """What is done, or would be, with each that is missing at Omneo."""
     from forwarder import decide, resend
 
-    rows = resend.plan(books, result["differences"])
+    rows = resend.plan(books, result["differences"], value=options["value"])
     goes = [row["seq"] for row in rows if row["what"] == "send"]
     done: set[int] = set()
     if options["yes"] and goes:
         by = options["by"] or getpass.getuser()
-        done = {each.seq for each in decide.send_again(books, goes, printable(by), printable(options["note"]))}
+        done = set(decide.send_again(books, goes, printable(by), printable(options["note"])))
     return [row | {"done": row["seq"] in done} for row in rows]
 
 

@@ -5,8 +5,10 @@ A field is judged where the document has it and Omneo's answer shows it at all. 
 way (a moment in UTC, a number as text, a location as an object, lines in another order) is no difference.
 """
 
+import json
+import zlib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -21,7 +23,11 @@ FIGURES = ("total", "total_original", "rounding")
 TEXTS = ("timezone", "currency", "receipt_ref", "linked_receipt_ref")
 LINE_FIGURES = ("quantity", "price_current", "price_sell", "price_original")
 LINE_TEXTS = ("name", "sku")
-HALF_A_CENT = Decimal("0.005")
+HALF_A_CENT, NO_MONEY = Decimal("0.005"), Decimal(0)
+OF_LINES = tuple(f"items.{name}" for name in (*LINE_FIGURES, *LINE_TEXTS, "is_void"))
+OF_SALES = ("transacted_at", "is_void", "location_id", "items", "redemption_id", "meta.omneo_journal")
+NAMES = {*FIGURES, *TEXTS, *OF_LINES, *OF_SALES, "id", "state", "type", "profile_id", "linked_source_id"}
+NAMES |= {"meta.external_id"}  # all that a difference can be in
 OTHERS = ("id", "external_id", "meta", "type", "transacted_at", "is_void", "location", "location_id", "items")
 KEPT = (*FIGURES, *TEXTS, *OTHERS, "redemption", "redemption_id", "profile_id", "profile", "linked_source_id")
 
@@ -31,14 +37,19 @@ def field(name: str, here: Any = None, there: Any = None) -> Field:
     return {"field": name, "here": None if here is None else str(here), "there": None if there is None else str(there)}
 
 
-def kept(row: Row) -> Row:
-    """Of a row at Omneo what is compared: a day can be long, and a row has much that nobody here looks at."""
+def kept(row: Row) -> bytes:
+    """Of a row at Omneo what is compared, packed: a day can be long, and a row has much that nobody here looks at."""
     some = {name: row[name] for name in KEPT if name in row}
     if isinstance(some.get("items"), list):
         lines = (line for line in some["items"] if isinstance(line, dict))
         names = (*LINE_FIGURES, *LINE_TEXTS, "is_void")
         some["items"] = [{name: line[name] for name in names if name in line} for line in lines]
-    return some
+    return zlib.compress(json.dumps(some, default=str).encode(), 1)
+
+
+def unpacked(row: bytes) -> Row:
+    """What was kept."""
+    return dict(json.loads(zlib.decompress(row)))
 
 
 def sale(sent: Row, row: Row) -> Iterator[Field]:
@@ -74,6 +85,14 @@ def locations(row: Row) -> set[str] | None:
     return {str(name) for name in (row.get("location_id"), *names) if name is not None}
 
 
+def place(row: Row) -> str | None:
+    """Omneo's own id of the location, which is nobody else's code."""
+    shown = row.get("location")
+    found = shown.get("id") if isinstance(shown, dict) else None
+    found = row.get("location_id") if found is None else found
+    return None if found is None else str(found)
+
+
 def linked(row: Row) -> str | None:
     """The redemption that a sale at Omneo goes with."""
     shown = row.get("redemption") or row.get("redemption_id")  # an object, or only its number
@@ -89,7 +108,8 @@ def same_time(sent: Row, shown: Any) -> bool:
         return False
     if datetime.fromisoformat(shown).tzinfo is None and found.replace(tzinfo=None) == local.replace(tzinfo=None):
         return True
-    return any(found == local.replace(fold=fold) for fold in (0, 1))
+    # In UTC: of two zones no moment in a repeated hour is ever equal (PEP 495).
+    return any(found == local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
 
 
 def figure(value: Any) -> Decimal | None:
@@ -109,13 +129,15 @@ def clean(value: Any) -> str | None:
 def _figures(sent: Row, row: Row, names: tuple[str, ...]) -> Iterator[Field]:
     for name in names:
         here, there = figure(sent.get(name)), figure(row.get(name))
-        if here is not None and name in row and not _same(here, there):
+        if here is None or name not in row or (name == "rounding" and here == 0 and row[name] is None):
+            continue
+        if not _same(here, there, NO_MONEY if name == "quantity" else HALF_A_CENT):
             yield field(name, here, there)
 
 
-def _same(here: Decimal, there: Decimal | None) -> bool:
+def _same(here: Decimal, there: Decimal | None, within: Decimal = HALF_A_CENT) -> bool:
     """Less than half a cent is how somebody rounds: a line's share of a redemption may be a fraction of one."""
-    return there is not None and abs(here - there) < HALF_A_CENT
+    return there is not None and (here == there or abs(here - there) < within)
 
 
 def _texts(sent: Row, row: Row, names: tuple[str, ...]) -> Iterator[Field]:
@@ -148,7 +170,7 @@ def _lines(here: list[Row], there: list[Row]) -> Iterator[Field]:
 
 def _all_alike(here: list[Row], there: list[Row]) -> bool:
     left = list(there)
-    for line in here:
+    for line in sorted(here, key=lambda line: sum(line.get(name) is None for name in (*LINE_FIGURES, *LINE_TEXTS))):
         alike = next((other for other in left if not any(_line(line, other))), None)
         if alike is None:
             return False

@@ -12,7 +12,7 @@ from forwarder.ours import Ours
 
 Row = dict[str, Any]
 
-BALANCES = ("reward_balance", "credit_balance", "point_balance", "point_balance_dollars", "combined_balance_dollars")
+BALANCES = ("reward_balance", "credit_balance")  # points may be owed: goods that come back take theirs along
 SIGN = {"redeem": 1, "reversal": -1}
 
 
@@ -24,6 +24,7 @@ class Customers:
     routes: str
     known: dict[tuple[str, str | None], str | None] = field(default_factory=dict)
     looked_at: int = 0  # balances
+    unseen: int = 0  # customers whom, or whose balances, Omneo doesn't let us see
 
     def is_another(self, content: Row, row: Row) -> bool:
         """Does Omneo have the document with another customer than it named, or with none? Merged ones are the same."""
@@ -43,8 +44,9 @@ class Customers:
     def _resolve(self, value: str, handle: str | None) -> str | None:
         """Omneo's UUID; None if that customer is not to be found any more."""
         if (value, handle) not in self.known:
-            answer = self.asking.ask(omneo.read_profile(value, handle, self.routes))
-            found = omneo.profile_shown(answer) if outcome.meaning(answer) == "yes" else None
+            answer = self.asking.may_see(omneo.read_profile(value, handle, self.routes))
+            self.unseen += answer is None
+            found = omneo.profile_shown(answer) if answer is not None and outcome.meaning(answer) == "yes" else None
             self.known[value, handle] = found
         return self.known[value, handle]
 
@@ -72,20 +74,34 @@ class Customers:
 
     def _overdrawn(self, owner: str) -> list[Field]:
         """More was taken than there was. How much is left is the customer's business."""
-        shown = self.asking.ask(read_balances(owner)).data
-        found = ((name, figure(shown.get(name))) for name in BALANCES)
+        answer = self.asking.may_see(read_balances(owner))
+        if answer is None:
+            self.unseen += 1
+            return []
+        found = ((name, figure(answer.data.get(name))) for name in BALANCES)
         return [differing(f"balances.{name}") for name, left in found if left is not None and left < 0]
 
     def _uses(self, owner: str, benefit: str) -> list[Field]:
         """A benefit counts its own uses: they must be those of the customer's list."""
-        answer = self.asking.ask(omneo.read_benefit(owner, benefit))
+        answer = self.asking.may_see(omneo.read_benefit(owner, benefit))
+        if answer is None:
+            return []
         most, left = answer.data.get("max_redemptions"), answer.data.get("redemptions_remaining")
         if outcome.meaning(answer) != "yes" or not isinstance(most, int) or not isinstance(left, int):
             return []
         listing, shown, whole = Listing(self.asking, lambda page: omneo.redemptions_of_customer(owner, page)), 0, True
         for row in listing:
-            whole = whole and isinstance(row.get("items"), list)  # else it doesn't say what was used
+            whole = whole and _says_what(row)
             shown += SIGN.get(row.get("type", "redeem"), 0) * lookup.uses(row, benefit)
         if listing.shown != "yes" or not whole or most - shown == left:
             return []
         return [differing("redemptions_remaining", most - shown, left)]
+
+
+def _says_what(row: Row) -> bool:
+    """Does a redemption in Omneo's list name each benefit that it used?"""
+    items = row.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return False
+    named = (item.get("type_attributes") for item in items if item.get("type") == "benefit")
+    return all(isinstance(each, dict) and each.get("id") is not None for each in named)

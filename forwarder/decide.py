@@ -31,18 +31,21 @@ def abandon(books: Books, name: str, by: str, note: str) -> Document:
     return document
 
 
-def send_again(books: Books, seqs: Sequence[int], by: str, note: str) -> list[Document]:
+def send_again(books: Books, seqs: Sequence[int], by: str, note: str) -> list[int]:
     """
     What Omneo had, and has no more, waits again: looked for there when its turn comes, sent only if it is not there.
 
-    In one commit, so that what belongs together goes in order. What is not delivered any more is left out.
+    In one commit, so that what belongs together goes in order. What is not delivered any more is left out. Returns what
+    goes.
     """
+    entries: dict[int, Entry] = {}
     with log.writing(books.delivery):
-        found = [books.document(seq) for seq in seqs if books.state(seq) == "delivered"]
-        documents = [document for document in found if document is not None and not document.gone]
-        entries = [_entry("released", document, by, note, was="delivered") for document in documents]
-        log.append(books.delivery, entries, now=books.now)
-    return documents
+        for seq in seqs:
+            document = books.document(seq) if books.state(seq) == "delivered" else None
+            if document is not None and not document.gone:  # of which no body is kept: there may be many
+                entries[seq] = _entry("released", document, by, note, was="delivered")
+        log.append(books.delivery, list(entries.values()), now=books.now)
+    return list(entries)
 
 
 def reconciled(books: Books, facts: dict[str, Any]) -> int:

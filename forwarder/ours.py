@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from forwarder import witness
+from forwarder import compare, known, witness
 from forwarder.apportion import proportional
 from forwarder.books import Books, Document
 from forwarder.compare import figure
@@ -19,17 +19,27 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Ours:
-    """One document of the day. Its content is read whenever it is needed: a day can be long."""
+    """One document of the day: a day can be long, so contents are read when they are needed, and the rest is packed."""
 
     books: Books
     seq: int
     kind: str
     external_id: str
     state: str
-    facts: Row  # of its entry in the journal
-    told: Row  # what the delivery book says Omneo said of it, if that has it
+    facts_text: str  # of its entry in the journal
     names: str | None  # the redemption that it names
-    rows: dict[str, Row] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id
+    told_text: str = "{}"
+    rows: dict[str, bytes] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id, as compare.kept left it
+
+    @property
+    def facts(self) -> Row:
+        """Of its entry in the journal."""
+        return dict(json.loads(self.facts_text))
+
+    @property
+    def told(self) -> Row:
+        """What the delivery book says Omneo said of it, if that has it."""
+        return dict(json.loads(self.told_text))
 
     @property
     def document(self) -> Document:
@@ -52,7 +62,8 @@ class Ours:
     @property
     def row(self) -> Row | None:
         """What Omneo has of it: the one that was delivered, else the first."""
-        return self.rows.get(str(self.omneo_id)) or next(iter(self.rows.values()), None)
+        kept = self.rows.get(str(self.omneo_id)) or next(iter(self.rows.values()), None)
+        return None if kept is None else compare.unpacked(kept)
 
 
 def of_days(books: Books, db: sqlite3.Connection, days: Days) -> Iterator[Ours]:
@@ -63,13 +74,14 @@ def of_days(books: Books, db: sqlite3.Connection, days: Days) -> Iterator[Ours]:
     )
     for piece in between(db, "main", days.begin, days.end):
         for seq, kind, external_id, state, text in db.execute(query, (*piece, days.begin, days.end)).fetchall():
-            facts = json.loads(text)
-            yield Ours(books, seq, kind, external_id, state, facts, delivered(books, seq), facts.get("names"))
+            mine = Ours(books, seq, kind, external_id, state, text, json.loads(text).get("names"))
+            refresh(books, mine)
+            yield mine
 
 
 def refresh(books: Books, mine: Ours) -> None:
     """What the books say of it now: it may have gone, or been released, while Omneo was asked."""
-    mine.state, mine.told = books.state(mine.seq), delivered(books, mine.seq)
+    mine.state, mine.told_text = books.state(mine.seq), json.dumps(delivered(books, mine.seq))
 
 
 def delivered(books: Books, seq: int) -> Row:
@@ -95,9 +107,15 @@ def worth(books: Books, mine: Ours) -> Decimal | None:
         case "redemption":
             return figure(mine.told.get("total", mine.facts.get("amount")))
         case "reversal":
-            return redemption_named(books, mine.names)[1]
+            whole = redemption_named(books, mine.names)[1]
+            return None if mine.types == {"return"} and _gave_back(books, mine) else whole
         case _:
             return figure(mine.facts.get("amount"))
+
+
+def _gave_back(books: Books, mine: Ours) -> bool:
+    """Had parts of the redemption come back already, so that less was left to be returned?"""
+    return any(state == "delivered" for _, state in known.naming(books, str(mine.names), "return"))
 
 
 def sent(books: Books, mine: Ours) -> Row:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import Any
 
-from forwarder import compare, omneo, ours, status
+from forwarder import compare, ours, status
 from forwarder.asking import SETTLE_S, Asking, Rest
 from forwarder.books import Books
 from forwarder.compare import Field, clean, figure
@@ -47,7 +47,7 @@ class Wanted:
 
     days: Days
     routes: str = "reference"
-    locations: frozenset[str] = frozenset()  # besides those that the day's documents name
+    locations: frozenset[str] = frozenset()  # instead of those of our own sales at Omneo
     ignored: frozenset[str] = frozenset()  # fields that this tenant is known to write in its own way
 
 
@@ -67,9 +67,7 @@ class Reconciling:
         """Find the day's documents."""
         self.customers = Customers(self.asking, self.wanted.routes)
         self.documents = list(ours.of_days(self.books, self.db, self.wanted.days))
-        named = (mine.document.content.get("location_id") for mine in self.documents)
-        places = self.wanted.locations | {str(each) for each in named if each is not None}
-        self.theirs = Theirs(self.asking, self.db, self.wanted.days, self.books.identity, places)
+        self.theirs = Theirs(self.asking, self.db, self.wanted.days, self.books.identity, self.wanted.locations)
 
     def listen(self) -> None:
         """Everything that Omneo has of the day, and of its documents."""
@@ -92,14 +90,13 @@ class Reconciling:
                 yield told("missing_there", mine)
             if mine.state == "delivered" and len(mine.rows) > 1:
                 yield told("doubled", mine) | {"ids": sorted(mine.rows)}
-            if mine.row is not None and (fields := self._fields(mine, mine.row)):
+            if (row := mine.row) is not None and (fields := self._fields(mine, row)):
                 yield told("different", mine) | {"fields": fields}
         for known, name, ids in self.theirs.doubles.values():
             about = {"seq": known.seq, "kind": known.kind, "external_id": name, "omneo_id": known.omneo_id}
             yield NOTHING | {"what": "doubled", "ids": sorted(ids)} | about
         for kind, row in self.theirs.strangers:
-            called = row.get("external_id") if kind == "sale" else omneo.reference(row)
-            there = {"kind": kind, "external_id": clean(called), "omneo_id": clean(row.get("id"))}
+            there = {"kind": kind, "external_id": clean(row["external_id"]), "omneo_id": clean(row["id"])}
             yield NOTHING | {"what": "missing_here", "amount": _text(figure(row.get("total")))} | there
         redeemed = [mine for mine in self.documents if mine.kind == "redemption" and mine.state == "delivered"]
         for mine, fields in self.customers.purses(redeemed):
@@ -141,15 +138,16 @@ class Reconciling:
         """Counts and sums by terminal, kind and currency: what the books call delivered, and what Omneo has of it."""
         groups: dict[tuple[str, str, str], list[Any]] = {}
         for mine in self.documents:
-            key = (str(mine.facts.get("terminal") or ""), mine.kind, str(mine.facts.get("currency") or ""))
+            facts = mine.facts
+            key = (str(facts.get("terminal") or ""), mine.kind, str(facts.get("currency") or ""))
             group = groups.setdefault(key, [0, Decimal(0), 0, Decimal(0)])
             worth = ours.worth(self.books, mine)  # None: nobody here knows, and it stays out of both sums
             if mine.state == "delivered":
                 group[0] += 1
                 group[1] = _plus(group[1], worth)
-            for row in mine.rows.values() if mine.state != "waiting" else ():
+            for kept in mine.rows.values() if mine.state != "waiting" else ():
                 group[2] += 1
-                group[3] = _plus(group[3], None if worth is None else figure(row.get("total")))
+                group[3] = _plus(group[3], None if worth is None else figure(compare.unpacked(kept).get("total")))
         for kind, row in self.theirs.strangers:
             group = groups.setdefault(
                 ("", kind, clean(_plain(row.get("currency"))) or ""), [0, Decimal(0), 0, Decimal(0)]
@@ -168,14 +166,15 @@ NOTHING: Row = {"seq": None, "terminal": None, "amount": None, "fields": [], "id
 
 def told(what: str, mine: Ours) -> Row:
     """A difference about a document of ours."""
+    facts = mine.facts
     return NOTHING | {
         "what": what,
         "kind": mine.kind,
         "seq": mine.seq,
         "external_id": mine.external_id,
-        "terminal": mine.facts.get("terminal"),
+        "terminal": facts.get("terminal"),
         "omneo_id": mine.omneo_id,
-        "amount": mine.facts.get("total", mine.facts.get("amount")),
+        "amount": facts.get("total", facts.get("amount")),
     }
 
 
@@ -191,11 +190,13 @@ def examine(books: Books, db: sqlite3.Connection, asking: Asking, wanted: Wanted
         "begins": wanted.days.begin,
         "ends": wanted.days.end,
         "ok": not found,
+        "complete": set(day.theirs.listed.values()) == {"yes"} and not day.customers.unseen,
         "documents": len(day.documents),
         "waiting": sum(mine.state == "waiting" for mine in day.documents),
         "counts": {what: counts[what] for what in WHATS},
         "terminals": day.terminals(),
         "customers": day.customers.looked_at,
+        "customers_unseen": day.customers.unseen,
         "listed": day.theirs.listed,
         "of_others": day.theirs.others,
         "made_online": day.theirs.online,

@@ -2,8 +2,8 @@
 What Omneo has of a day: its lists gone through, single documents asked for, and what is in no book told apart.
 
 Omneo's lists hold other stores' rows too. A sale is ours that bears our witness, or bears none and is from a location
-of ours; a redemption, reversal or return that belongs to a sale or redemption of ours, or bears a reference and is from
-a location of ours. What a till has redeemed online by itself bears none, and is only counted.
+of ours; a reversal or return that undoes a redemption of ours; and what bears a reference and belongs to a sale of ours
+or is from a location of ours. What a till has done online by itself bears none, and is only counted.
 """
 
 import sqlite3
@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from forwarder import compare, omneo, ours, outcome, witness
-from forwarder.asking import Asking, Listing, redemptions_between, sales_between, sales_named
+from forwarder.asking import Asking, Listing, not_now, redemptions_between, sales_between, sales_named
 from forwarder.ours import Accepted, Ours
 from journal.day import Days
 
 Row = dict[str, Any]
-KEPT = ("id", "type", "linked_source_id", "total", "currency")  # of what may be another store's: the list may be long
+KEPT = ("id", "external_id", "type", "linked_source_id", "total", "currency")
 TYPES = {"redeem": ("redemption",), "reversal": ("reversal",), "return": ("return", "reversal")}
 
 
@@ -31,7 +31,8 @@ class Theirs:
     db: sqlite3.Connection  # both books, with the views
     days: Days
     identity: str  # of our journal
-    locations: frozenset[str]
+    named: frozenset[str]  # locations, by any of their names; empty: those of our own sales at Omneo
+    places: set[str] = field(default_factory=set)  # those, by Omneo's ids
     strangers: list[tuple[str, Row]] = field(default_factory=list)  # ours by all appearances, and in no book: with kind
     doubles: dict[int, tuple[Accepted, str, set[str]]] = field(default_factory=dict)  # of documents of other days
     others: int = 0  # rows of other stores, or of nobody we know
@@ -43,15 +44,23 @@ class Theirs:
     def sales(self, mine: Iterable[Ours]) -> None:
         """Omneo's list of the day; then each of ours that was not in it, by its name."""
         by_name = {each.external_id: each for each in mine}
-        begin, end = self.days.first, self.days.last + timedelta(days=1)
-        listing = Listing(self.asking, lambda page: sales_between(f"{begin} 00:00:00", f"{end} 00:00:00", page))
+        # By the shop's clock, or in UTC: it isn't known how Omneo keeps the time of a sale (omneo-api, 2.9).
+        begin = min(f"{self.days.first} 00:00:00", _utc(self.days.begin))
+        end = max(f"{self.days.last + timedelta(days=1)} 00:00:00", _utc(self.days.end))
+        listing = Listing(self.asking, lambda page: sales_between(begin, end, page))
         strays: dict[str, Row] = {}
         for row in listing:
             name, number = row.get("external_id"), str(row.get("id"))
             if (known := by_name.get(str(name))) is not None and name is not None:
                 known.rows[number] = compare.kept(row)
-            elif self._in_time(row.get("transacted_at")) and self._stray(row):
-                strays[number] = compare.kept(row)
+                if not self.named and (place := compare.place(row)) is not None:
+                    self.places.add(place)
+            elif not self._in_time(row.get("transacted_at")):
+                continue
+            elif self._somebody_elses(row):
+                self.others += 1
+            else:
+                strays[number] = _stray(row)
         self.listed["sales"] = listing.shown
         for number, row in strays.items():
             self._in_no_days_books(number, row)
@@ -74,14 +83,10 @@ class Theirs:
             found = []
         mine.rows |= {str(row["id"]): compare.kept(row) for row in found}
 
-    def _stray(self, row: Row) -> bool:
-        """Is a sale that is not one of the day's documents to be looked into? Most are other stores': only counted."""
-        seen, name = witness.seen(row), row.get("external_id")
-        ours_ = self._here(row) if seen is None else seen.journal == self.identity
-        if ours_ or (seen is None and name is not None and ours.accepted(self.db, str(name)) is not None):
-            return True
-        self.others += 1
-        return False
+    def _somebody_elses(self, row: Row) -> bool:
+        """Most rows of a chain's list are other stores', and say so: only counted."""
+        seen = witness.seen(row)
+        return seen is not None and seen.journal != self.identity
 
     def _in_no_days_books(self, number: str, row: Row) -> None:
         """A sale at Omneo that did not come on the day: of another day, a double of one, or in no book at all."""
@@ -93,8 +98,10 @@ class Theirs:
                 ids = {str(each.get("id")) for each in answer.rows if omneo.echoes(each, str(name))}
                 if known.omneo_id in ids:
                     self.doubles[known.seq] = (known, str(name), ids)
-        elif witness.seen(row) is not None or self._here(row):
+        elif row["vouched"] or self._here(row):
             self.strangers.append(("sale", row))
+        else:
+            self.others += 1
 
     def _in_time(self, at: Any) -> bool:
         """About these days, if it says when: a server may pass over a filter that it doesn't know, and show all."""
@@ -102,7 +109,8 @@ class Theirs:
         return when is None or self.days.first - day <= when.date() <= self.days.last + day
 
     def _here(self, row: Row) -> bool:
-        return bool((compare.locations(row) or set()) & self.locations)
+        """Of a row as `_stray` keeps it: is it from a location that was named, else from one of our own sales'?"""
+        return bool(row["names"] & self.named) if self.named else row["place"] in self.places
 
     # -- redemptions, reversals, returns ----------------------------------------------------------------------------
 
@@ -123,8 +131,8 @@ class Theirs:
             for each in known:
                 each.rows[number] = compare.kept(row)
             if not known and self._in_time(row.get("created_at")):
-                told = {"external_id": omneo.reference(row), "here": self._here(row), "of_sale": self._of_a_sale(row)}
-                strays[number] = {name: row.get(name) for name in KEPT} | told
+                told = {"external_id": omneo.reference(row), "of_sale": self._of_a_sale(row)}
+                strays[number] = _stray(row) | told
         self.listed["redemptions"] = listing.shown
         for each in by_name.values():
             if not each.rows and each.omneo_id is not None:
@@ -138,7 +146,11 @@ class Theirs:
 
     def _redemption(self, number: str) -> Row | None:
         answer = self.asking.ask(omneo.read_redemption(number))
-        return answer.data if omneo.is_redemption(answer, number) else None
+        if omneo.is_redemption(answer, number):
+            return answer.data
+        if outcome.meaning(answer) != "missing":
+            raise not_now(answer)  # it doesn't say that it isn't there
+        return None
 
     def _of_another_day(self, number: str, row: Row) -> bool:
         """Does it bear the name of a document of another day? Then it is that one's, or its double."""
@@ -161,12 +173,12 @@ class Theirs:
     def _unknown(self, number: str, row: Row, of_ours: set[str]) -> None:
         """No document bears its name, and the delivery book does not know its id."""
         nameless, source = row["external_id"] is None, str(row["linked_source_id"])
-        online = nameless and row["type"] == "redeem"
         if ours.is_named(self.db, number):
             return  # made online, and a document tells of it
-        if source in of_ours or (not online and (row["of_sale"] or (row["here"] and not nameless))):
+        here = row["of_sale"] or self._here(row)
+        if source in of_ours or (here and not nameless):
             self.strangers.append((TYPES.get(str(row["type"]), ("redemption",))[0], row))
-        elif online and (row["here"] or row["of_sale"]):
+        elif here:
             self.online += 1
         else:
             self.others += 1
@@ -177,6 +189,12 @@ class Theirs:
         names = {row.get("transaction_external_id"), shown.get("external_id") if isinstance(shown, dict) else None}
         found = [ours.accepted(self.db, str(name)) for name in names if name is not None]
         return any(each is not None and each.kind == "sale" for each in found)
+
+
+def _stray(row: Row) -> Row:
+    """What is kept of a row that may be anybody's: a chain's list is long."""
+    places = {"place": compare.place(row), "names": compare.locations(row) or set()}
+    return {name: row.get(name) for name in KEPT} | places | {"vouched": witness.seen(row) is not None}
 
 
 def _utc(at: str) -> str:

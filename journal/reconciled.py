@@ -59,6 +59,11 @@ def unseen(told: Row) -> Iterator[str]:
         if shown != "yes":
             part = "" if shown == "no" else "all of "
             yield from _item(f"Omneo did not show {part}its list of {name}: what is missing here can't be noticed.")
+    if told["customers_unseen"]:
+        yield from _item(
+            f"Omneo does not let this token see {told['customers_unseen']} of the customers or their balances:"
+            " whether a document is with the right one, and what is left to them, was not looked at."
+        )
     if told["waiting"]:
         yield f"{told['waiting']} documents still waited, and were left out."
     if told["made_online"]:

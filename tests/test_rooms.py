@@ -111,11 +111,11 @@ FORWARDER = {
     "standing_text": "journal.command journal.words",
     "asking": "link omneo outcome journal.log",
     "compare": "omneo outcome journal.document",
-    "ours": "apportion books compare witness journal.day journal.log",
+    "ours": "apportion books compare known witness journal.day journal.log",
     "customers": "asking compare lookup omneo ours outcome",
     "theirs": "asking compare omneo ours outcome witness journal.day",
-    "reconcile": "asking books compare customers omneo ours status theirs journal.day journal.log",
-    "resend": "books known",
+    "reconcile": "asking books compare customers ours status theirs journal.day journal.log",
+    "resend": "books compare known ours",
     "read_back": "asking link omneo witness journal.day journal.log journal.story journal.verify",
     "doctor_box": "books standing journal.book journal.chain journal.hints journal.log",
     "doctor": "doctor_box link omneo outcome status",
@@ -131,8 +131,8 @@ FORWARDER = {
     "cli_ledger": "headoffice_page headoffice_schema ledger options ship ship_loop journal.command journal.log"
     " journal.notify journal.say",
     "cli_look": "doctor options standing standing_text status wire journal.command journal.log",
-    "cli_reconcile": "asking books decide link options reconcile resend wire journal.command journal.day journal.log"
-    " journal.reconciled journal.rejected journal.story",
+    "cli_reconcile": "asking books compare decide link options reconcile resend wire journal.command journal.day"
+    " journal.log journal.reconciled journal.rejected journal.story",
     "cli": "ballast books cli_ledger cli_look cli_reconcile decide demo doctor link metrics options patience plan"
     " read_back replay side_by_side status window wire journal.command journal.day journal.log journal.migrate"
     " journal.notify journal.rejected journal.say sandbox.serve",

@@ -7,7 +7,7 @@ Nothing else follows from it, nobody is told, and `updated_at` stays: a reconcil
 from decimal import Decimal
 from typing import Any
 
-from forwarder.sandbox.state import Refusal, Row, Tenant, missing
+from forwarder.sandbox.state import Refusal, Row, Tenant, Wallet, missing
 
 
 def plant(tenant: Tenant, spec: Row) -> Row:
@@ -26,9 +26,21 @@ def plant(tenant: Tenant, spec: Row) -> Row:
             wallet = tenant.wallets.get(str(spec.get("id")))
             if wallet is None:
                 raise missing("Profile", spec.get("id"))
-            wallet.points = Decimal(str(fields["points"]))
-            return {"id": spec.get("id"), "points": wallet.points}
+            _weigh(wallet, fields)
+            return {"id": spec.get("id")} | fields
     raise Refusal(422, "Not something that can be planted.")
+
+
+def _weigh(wallet: Wallet, fields: Row) -> None:
+    """`{"points": …}`, `{"rewards": …}`: that much is left; of rewards, the first makes up the sum."""
+    if not fields or not fields.keys() <= {"points", "rewards"} or ("rewards" in fields and not wallet.rewards):
+        raise Refusal(422, "Not a balance that can be planted.")
+    if "points" in fields:
+        wallet.points = Decimal(str(fields["points"]))
+    if "rewards" in fields:
+        first, *others = wallet.rewards
+        others_left = sum((each["value_remaining"] for each in others), Decimal(0))
+        first["value_remaining"] = Decimal(str(fields["rewards"])) - others_left
 
 
 def _row(tenant: Tenant, what: str, number: Any) -> Row:
