@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,13 @@ def ship(db: Path, delivery: Path | None, to: str, customer_key: Path | None, **
         signal.signal(number, lambda *_: stop.set())
     line = ledger.Ledger(where, ship_loop.BATCH_S, password_of())
     shipper = Shipper(db, beside(db, delivery), line, speak("omneo-forwarder"), bodies=options["bodies"], key=key)
-    try:
+    with closing(line), ship_loop.only_shipper(db):
         if options["once"]:
             well = shipper.go()
         else:
             dice = random.SystemRandom()
             ship_loop.run_until(shipper, stop, Pulse(os.environ), options["every"], lambda most: dice.uniform(0, most))
             well = True
-    finally:
-        line.close()
     if not well:
         for book, word in shipper.refused.items():
             tell(f"The ledger refuses the {book}: {word.verdict}; {word.seq} entries are there.", err=True)

@@ -57,8 +57,11 @@ def write(url: str, path: Path) -> None:
             page = _page([(panel, *_asked(db, panel["sql"])) for panel in panels()], datetime.now(UTC))
     except psycopg.OperationalError as error:
         raise NotNow(f"The ledger can't be reached now ({error.sqlstate or 'no connection'}).") from None
+    except psycopg.errors.InsufficientPrivilege:
+        raise Unusable("The ledger doesn't let this role read: grant it omneo_reader.") from None
     except psycopg.Error as error:
-        raise Unusable(f"The ledger doesn't let this role read ({error.sqlstate}): grant it omneo_reader.") from None
+        words = f"The ledger's page can't be made ({error.sqlstate or type(error).__name__})"
+        raise Unusable(f"{words}: this ledger may be of another version than this program.") from None
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         draft.write_text(page, "utf-8")

@@ -18,8 +18,7 @@ KEPT = """
 CREATE TABLE IF NOT EXISTS public.ledger_migration (
     number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, at timestamptz NOT NULL DEFAULT now())
 """
-ONE_AT_A_TIME = 0x4F4D4C31  # "OML1"
-CONNECT_S = 10
+CONNECT_S, LOCK_S = 10, 3
 
 
 def scripts() -> Iterator[tuple[int, str, str]]:
@@ -43,8 +42,9 @@ def lay(url: str, months: int = 3) -> Laid:
         with psycopg.connect(url, connect_timeout=CONNECT_S) as db:
             if (encoding := db.info.parameter_status("server_encoding")) != "UTF8":
                 raise Unusable(f"This database's encoding is {encoding}: make it with createdb -E UTF8 -T template0.")
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (ONE_AT_A_TIME,))
+            db.execute(f"SET LOCAL lock_timeout = '{LOCK_S}s'")  # else all stores wait behind us for a long reader
             db.execute(KEPT)
+            db.execute("LOCK TABLE public.ledger_migration IN EXCLUSIVE MODE")  # one at a time
             done: dict[int, str] = dict(db.execute("SELECT number, sha256 FROM public.ledger_migration").fetchall())
             ran = []
             for number, name, text in scripts():
@@ -59,6 +59,8 @@ def lay(url: str, months: int = 3) -> Laid:
                 raise Unusable("This ledger was laid by a newer version of this program; install that one.")
             db.execute("SELECT ledger.guard(), ledger.make_room(%s)", (months,))
             return Laid(ran, [what for (what,) in db.execute("SELECT ledger.loose()").fetchall()])
+    except psycopg.errors.LockNotAvailable:
+        raise NotNow("Somebody is reading the ledger, a backup maybe, and its partitions can't be made now.") from None
     except psycopg.OperationalError as error:
         raise NotNow(f"The ledger's database can't be reached ({error.sqlstate or 'no connection'}).") from None
     except psycopg.errors.InsufficientPrivilege:

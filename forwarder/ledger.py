@@ -68,10 +68,13 @@ def check_url(url: str) -> str:
         given = conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise Unusable("The ledger's address can't be read: postgresql://ROLE@HOST/DATABASE is its form.") from None
+    if "sslpassword" in given:
+        raise Unusable("An sslpassword in the ledger's address would show in the process list: use a key without one.")
     if "password" in given:
         words = "put it into ~/.pgpass, a service file, or the systemd credential omneo-ledger-password"
         raise Unusable(f"A password in the ledger's address would show in the process list: {words}.")
-    away = "service" not in given and not all(map(_here, _hosts(given)))
+    # Where a service leads stands in a file that only the library reads.
+    away = "service" in given or "PGSERVICE" in os.environ or not all(map(_here, _hosts(given)))
     if away and given.setdefault("sslmode", "verify-full") not in SAFE:
         raise Unusable(f"sslmode={given['sslmode']} lets others read along or answer for the ledger: use verify-full.")
     if "sslrootcert" not in given and given.get("sslmode") in SAFE:

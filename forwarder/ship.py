@@ -6,7 +6,7 @@ repair of its own. The journal goes first, then the delivery book as far as it w
 it says is about documents that are there already.
 
 Beside that, both books are walked through again and again, and the ledger is told what the walk came to: an entry that
-is altered here long after it was shipped is known there within minutes.
+is altered here long after it was shipped is known there when the walk comes by, at 20,000 entries a minute.
 """
 
 import hmac
@@ -29,6 +29,7 @@ from journal.say import Say
 
 BATCH = 5000  # entries in one transaction …
 BATCH_BYTES = 8_000_000  # … or fewer, with so many bytes of bodies
+SMALLEST = 50  # entries: a line that is too slow for a whole batch is given ever smaller ones
 WALK = 20_000  # entries walked through with each sign of life
 ALIVE_S = 60.0  # a store that has nothing new says so this often: head office knows that it is there
 BOOKS = ("journal", "delivery")
@@ -75,6 +76,7 @@ class Shipper:
     _steps: dict[str, Step] = field(default_factory=dict)
     _sent: list[Head] = field(default_factory=list)
     _alive_at: float = -ALIVE_S  # monotonic
+    _size: int = BATCH  # of the next batch
 
     def go(self) -> bool:
         """Bring everything there that is here. False: something is wrong with a book. Raises NotNow and Unusable."""
@@ -105,7 +107,12 @@ class Shipper:
     def _bring(self, head: Head) -> bool:
         while self.goes_on():
             shipped = self.shipped
-            word = self.ledger.bring(self._claim(head), lambda told: self._rows(head, told.seq))
+            try:
+                word = self.ledger.bring(self._claim(head), lambda told: self._rows(head, told.seq))
+            except log.NotNow:
+                self._size = max(SMALLEST, min(self._size, self.batch) // 2)
+                raise
+            self._size = min(self.batch, 2 * self._size)
             if not self._heard(head, word):
                 return False
             if word.seq >= head.seq or self.shipped == shipped:  # or the book has been replaced meanwhile
@@ -117,8 +124,9 @@ class Shipper:
         with closing(_open(head.path, head.book)) as db:
             last = db.execute("SELECT digest FROM log WHERE seq = ?", (after,)).fetchone()
             query = f"SELECT {COLUMNS} FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-            found = db.execute(query, (after, head.seq, self.batch)).fetchall()
-            rows = list(_cut(self._mail(db, row, head.book) for row in found))
+            size = min(self.batch, self._size)
+            found = db.execute(query, (after, head.seq, size)).fetchall()
+            rows = list(_cut((self._mail(db, row, head.book) for row in found), BATCH_BYTES * size // self.batch))
         self.shipped += len(rows)
         return (_raw(last[0]) or b"") if last else (b"" if after else chain.ZERO), rows
 
@@ -160,7 +168,7 @@ class Shipper:
 
     def _walk(self, head: Head) -> None:
         """Compute the next stretch of digests anew, and tell the ledger what the stretch ends with."""
-        step = self._steps.pop(head.book, Step())
+        step = self._steps.pop(head.book, Step())  # from the beginning, when it isn't put back
         sound = True
         with closing(_open(head.path, head.book)) as db:
             query = f"SELECT {COLUMNS} FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
@@ -169,15 +177,17 @@ class Shipper:
                 sound = step.digest == row[7]
                 if not sound:
                     break
+        if sound:  # whether it is heard or not: the next stretch's digest is over this one too
+            self._steps[head.book] = step
         word = self.ledger.tell(replace(self._claim(head), at=step.seq, digest=step.digest))
         if not sound or word.verdict == "fork":
             if self.altered.get(head.book) != step.seq:
                 self.say("altered", book=head.book, seq=step.seq)
             self.altered[head.book] = step.seq
-        elif step.seq < head.seq:  # else it begins anew, however fast the book grows
-            self._steps[head.book] = step
-        else:
+            self._steps.pop(head.book, None)
+        elif step.seq >= head.seq:  # it begins anew, however fast the book grows
             self.altered.pop(head.book, None)  # all of it is sound again
+            self._steps.pop(head.book, None)
 
     def _claim(self, head: Head) -> Claim:
         return Claim(head.identity, head.book, head.seq, head.seq, head.digest, self.now())
@@ -219,13 +229,13 @@ def _link(before: bytes, row: Row) -> bytes:
         return b""
 
 
-def _cut(rows: Iterator[Row]) -> Iterator[Row]:
+def _cut(rows: Iterator[Row], most: int) -> Iterator[Row]:
     """As many as have room in one batch, and one at least."""
     size = 0
     for row in rows:
         yield row
         size += len(row[9] or b"")
-        if size > BATCH_BYTES:
+        if size > most:
             return
 
 
@@ -253,4 +263,4 @@ Jitter = Callable[[float], float]  # from nothing to that, at random
 
 def pause(failures: int, jitter: Jitter) -> float:
     """How long to wait after so many failures: full jitter, so that a region that comes back comes bit by bit."""
-    return jitter(min(120.0, 2.0 * 1.6**failures))
+    return jitter(min(120.0, 2.0 * 1.6 ** min(failures, 20)))

@@ -2,6 +2,10 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
 
 from forwarder.ship import Jitter, Shipper, pause
 from journal.log import NotNow, Unusable
@@ -10,6 +14,21 @@ from journal.notify import Pulse
 # Who looks no oftener hangs up meanwhile: ten thousand open lines cost head office more than new ones.
 HANG_UP_S = 15.0
 BATCH_S = 90.0  # for one batch, answer and all: then the line is given up and made anew
+
+
+@contextmanager
+def only_shipper(journal: Path) -> Iterator[None]:
+    """
+    One at a time from a store: of two, the one that looked first would seem to have lost entries. Raises NotNow.
+
+    The lock is on the journal's own file, which this user need not be able to write; SQLite's are of another kind.
+    """
+    with journal.open("rb") as book:
+        try:
+            flock(book, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise NotNow(f"Another omneo-forwarder ship already reads {journal}; stop it first.") from None
+        yield
 
 
 def run_until(shipper: Shipper, stop: threading.Event, pulse: Pulse, every_s: float, jitter: Jitter) -> None:

@@ -15,9 +15,10 @@ from busy_day import busy_day
 from office import KEY, Office, derived, identity, local, remote, sales, tamper, write
 from standin import Omneo, Store, sale
 
-from forwarder import headoffice_page
+from forwarder import headoffice_page, ledger, ship
 from forwarder.ship import hashed
 from journal import archive, backup, checkpoint, log, redact, restore, story
+from journal.log import NotNow
 
 pytestmark = pytest.mark.skipif(cluster.binaries() is None, reason="PostgreSQL's server is not here")
 
@@ -112,7 +113,11 @@ def test_a_reader_sees_the_page_and_no_body(office: Office, store: Store) -> Non
     headoffice_page.write(reader, store.root / "page.html")
     assert "<td>s1</td>" in (store.root / "page.html").read_text()
     with psycopg.connect(reader, autocommit=True) as db:
-        for statement in ("SELECT * FROM ledger.body", "DELETE FROM ledger.finding", "SELECT ledger.guard()"):
+        parts = "SELECT inhrelid::regclass::text AS part FROM pg_inherits WHERE inhparent = 'ledger.body'::regclass"
+        bodies = ["ledger.body", *(row["part"] for row in office.rows(parts))]
+        assert len(bodies) > 3
+        forbidden = [f"SELECT * FROM {body}" for body in bodies]
+        for statement in (*forbidden, "DELETE FROM ledger.finding", "SELECT ledger.guard()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 db.execute(statement)
 
@@ -495,6 +500,7 @@ def test_an_entry_altered_before_it_was_shipped_is_refused(
         ("UPDATE log SET at = 'yesterday' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET at = '2025-02-30T00:00:00.000Z' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET at = 'infinity' WHERE seq = 3", {("journal", "unreadable", 1)}),
+        ("UPDATE log SET at = '12025-02-03T00:00:00.000Z' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET kind = 'a' || char(0) || 'b' WHERE seq = 3", {("journal", "unreadable", 1)}),
         ("UPDATE log SET facts = json_set(facts, '$.total', 'much') WHERE seq = 3", set()),
         ("""UPDATE log SET facts = '{"note":"\\u0000","flag":"x"}', kind = 'flag', about = 2 WHERE seq = 3""", set()),
@@ -527,3 +533,115 @@ def test_a_store_speaks_for_one_journal_and_for_no_other_stores(office: Office, 
     office.do("SELECT ledger.accept_journal(%s, %s, 'Bea', 'new box')", f"{office.name}_s1", identity(other))
     assert office.shipper(other).go()
     assert [row["external_id"] for row in office.rows("SELECT external_id FROM ledger.sales")] == ["B"]
+
+
+def test_what_a_store_had_before_its_new_journal_counts_on_until_it_is_seen_to(
+    office: Office, store: Store, tmp_path: Path
+) -> None:
+    sales(store, "A", "B")
+    write(store, log.Entry("flag", 2, "A", {"flag": "doubtful"}), log.Entry("flag", 3, "B", {"flag": "doubtful"}))
+    write(store, log.Entry("delivered", 2, "A", {"omneo_id": 1}), book="delivery")
+    assert office.shipper(store, bodies=True).go()
+    (tmp_path / "new").mkdir()
+    other = Store(tmp_path / "new")
+    sales(other, "C")
+    role = f"{office.name}_s1"
+    office.do("SELECT ledger.accept_journal(%s, %s, 'Bea', 'new box')", role, identity(other))
+    write(other, log.Entry("flag", 2, "C", {"flag": "doubtful"}))
+    write(other, log.Entry("resolution", 2, None, {"flag": "J3", "by": "Cy"}))
+    shipper = office.shipper(other)
+    assert shipper.go()
+    figures = "SELECT (SELECT sum(sales)::int FROM ledger.turnover) AS sales, waiting, open_flags FROM ledger.stores"
+    counted = [{"sales": 3, "waiting": 2, "open_flags": 2}]  # its own J3 is closed, the one before is not
+    assert office.rows(figures) == counted
+    office.do("SELECT ledger.recount(1)")
+    assert office.rows(figures) == counted
+    left = office.rows("SELECT kind, external_id, number FROM ledger.left_open ORDER BY kind, number")
+    assert [tuple(row.values()) for row in left] == [("flag", "A", "J4"), ("flag", "B", "J5"), ("sale", "B", "3")]
+    assert office.one("SELECT count(*) FROM ledger.former WHERE kind = 'sale'") == 2
+    assert office.rows("SELECT * FROM ledger.given_up") == []
+    assert office.one("SELECT ledger.close_former(%s, 'Bea', 'sold by hand')", role) == 3
+    office.do("SELECT ledger.recount(1)")
+    assert office.rows("SELECT * FROM ledger.left_open") == []
+    assert office.rows(figures) == [{"sales": 3, "waiting": 1, "open_flags": 0}]
+    (body, *_) = office.rows("SELECT chain, seq FROM ledger.body ORDER BY seq")
+    office.do("SELECT ledger.erase(%s, %s)", body["chain"], body["seq"])
+    assert office.one("SELECT count(*) FROM ledger.body") == 1
+    with pytest.raises(psycopg.errors.RaiseException, match="no body"):
+        office.do("SELECT ledger.erase(%s, %s)", body["chain"], body["seq"])
+
+
+def test_what_omneo_lost_and_is_sent_again_waits_again(office: Office, store: Store) -> None:
+    sales(store, "A", "B")
+    gone = [log.Entry("delivered", seq, name, {"omneo_id": seq}) for seq, name in ((2, "A"), (3, "B"))]
+    write(store, *gone, book="delivery")
+    shipper = office.shipper(store)
+    assert shipper.go()
+    assert office.rows("SELECT * FROM ledger.waiting") == []
+    write(store, log.Entry("released", 2, "A", {"by": "Ann", "was": "delivered"}), book="delivery")
+    assert shipper.go()
+    total = Decimal(office.one("SELECT total FROM ledger.sales WHERE external_id = 'A'"))
+    told = [{"external_id": "A", "state": "waiting", "amount": total}]
+    query = "SELECT external_id, state, amount FROM ledger.waiting"
+    assert office.rows(query) == told
+    office.do("SELECT ledger.recount(1)")
+    assert office.rows(query) == told
+    assert office.one("SELECT waiting FROM ledger.stores") == 1
+    write(store, log.Entry("delivered", 2, "A", {"omneo_id": 9}), book="delivery")
+    assert shipper.go()
+    assert office.rows("SELECT * FROM ledger.waiting") == []
+
+
+def test_a_partition_that_was_taken_away_accuses_nobody(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(5)))
+    shipper = office.shipper(store)
+    assert shipper.go()
+    office.do("DELETE FROM ledger.entry WHERE seq < 4")
+    sales(store, "later")
+    shipper._alive_at = -1e9
+    assert shipper.go()
+    assert office.found() == set()
+    assert office.one("SELECT max(seq) FROM ledger.entry") == local(store.db)[-1][0]
+
+
+def test_a_store_opens_no_findings_of_its_own_wording(office: Office, store: Store) -> None:
+    notices: list[str] = []
+    with psycopg.connect(office.role("s1"), autocommit=True) as db:
+        db.add_notice_handler(lambda said: notices.append(str(said.message_primary)))
+        db.execute("SET client_min_messages = debug1")
+        for book in ("AAAA", "journal of store 2", None):
+            with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification):
+                db.execute("SELECT ledger.ship('x', %s, 0, 0, '', now())", (book,))
+        sales(store, "A")
+        assert office.shipper(store).go()
+        notices.clear()
+        asked = "SELECT verdict FROM ledger.ship('another', 'journal', 0, 0, '', now())"
+        assert db.execute(asked).fetchone() == ("other journal",)
+    assert office.found() == {("journal", "other journal", 0)}
+    assert not [said for said in notices if "ledger: store" in said]
+
+
+def test_the_walk_keeps_its_place_while_head_office_is_away(
+    office: Office, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ship, "WALK", 10)
+    sales(store, *(f"S-{number}" for number in range(30)))
+    shipper = office.shipper(store)
+    assert shipper.go()
+    assert shipper._steps["journal"].seq == 10
+    tell = shipper.ledger.tell
+
+    def away(_: ledger.Claim) -> ledger.Word:
+        raise NotNow("away")
+
+    monkeypatch.setattr(shipper.ledger, "tell", away)
+    shipper._alive_at = -1e9
+    with pytest.raises(NotNow):
+        shipper.go()
+    assert shipper._steps["journal"].seq == 20
+    monkeypatch.setattr(shipper.ledger, "tell", tell)
+    tamper(store.db, "UPDATE log SET facts = '{}' WHERE seq = 25")
+    for _ in range(2):
+        shipper._alive_at = -1e9
+        shipper.go()
+    assert (shipper.altered, office.found()) == ({"journal": 25}, {("journal", "fork", 25)})

@@ -13,12 +13,13 @@ import cluster
 import psycopg
 import pytest
 from faults import certs
-from office import Office, local, remote, sales, tamper
+from fleet.relay import Relay
+from office import Office, identity, local, remote, sales, tamper
 from standin import Store, execute
 from tills import wait_until
 
 from forwarder import headoffice_schema, ledger, ship_loop
-from forwarder.ship import Shipper
+from forwarder.ship import Shipper, pause
 from journal.log import NotNow, Unusable
 from journal.notify import Pulse
 
@@ -54,6 +55,9 @@ FORBIDDEN = [
     "SELECT lo_creat(-1)",
     "SELECT lo_create(0)",
     "SELECT lo_from_bytea(0, 'junk')",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_try_advisory_xact_lock_shared(1, 1)",
+    "SELECT pg_logical_emit_message(false, 'x', 'y')",
 ]
 
 
@@ -72,7 +76,8 @@ def test_a_stores_role_may_call_one_function_and_nothing_else(office: Office, st
     office.do(f"GRANT TEMP ON DATABASE {office.name} TO PUBLIC")
     office.do("GRANT EXECUTE ON FUNCTION ledger.found TO omneo_store")
     office.do("GRANT SELECT ON ledger.day TO PUBLIC")
-    assert len(office.rows("SELECT ledger.loose()")) == 3
+    office.do("GRANT EXECUTE ON FUNCTION pg_advisory_unlock_all() TO PUBLIC")
+    assert len(office.rows("SELECT ledger.loose()")) == 4
 
 
 def test_who_lays_the_schema_without_all_rights_is_told_what_is_left(postgres: cluster.Cluster, store: Store) -> None:
@@ -139,6 +144,8 @@ def test_a_role_that_is_no_stores_is_told_so(office: Office, store: Store) -> No
         ("postgresql://s1:secret@db.example/ledger", "password"),
         ("postgresql://s1@db.example/ledger?password=secret", "password"),
         ("postgresql://s1@db.example/ledger?sslmode=require", "verify-full"),
+        ("postgresql:///?service=head&sslmode=prefer", "verify-full"),
+        ("postgresql://s1@db.example/ledger?sslpassword=secret", "sslpassword"),
         ("mysql://s1@db.example/ledger", "postgresql://"),
         ("postgresql://s1@db.example/ledger?nonsense=1", "can't be read"),
     ],
@@ -150,7 +157,14 @@ def test_an_address_that_would_give_something_away_is_refused(url: str, words: s
 
 
 @pytest.mark.parametrize(
-    "where", ["db.example/ledger", "/ledger?hostaddr=192.0.2.1", "localhost,db.example/ledger", "/l?host=/tmp,db"]
+    "where",
+    [
+        "db.example/ledger",
+        "/ledger?hostaddr=192.0.2.1",
+        "localhost,db.example/ledger",
+        "/l?host=/tmp,db",
+        "/ledger?service=head",
+    ],
 )
 def test_a_line_to_another_machine_is_verified_by_default(where: str) -> None:
     assert "sslmode=verify-full" in ledger.check_url(f"postgresql://s1@{where}")
@@ -159,8 +173,10 @@ def test_a_line_to_another_machine_is_verified_by_default(where: str) -> None:
 def test_a_line_that_stays_on_the_machine_needs_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
     for where in ("localhost/ledger", "/ledger", "/ledger?host=/run/postgresql", "localhost/ledger?hostaddr=127.0.0.1"):
         assert "sslmode" not in ledger.check_url(f"postgresql://s1@{where}")
-    monkeypatch.setenv("PGHOST", "db.example")
-    assert "sslmode=verify-full" in ledger.check_url("postgresql://s1@/ledger")
+    for name, value in (("PGHOST", "db.example"), ("PGSERVICE", "head")):
+        with monkeypatch.context() as around:
+            around.setenv(name, value)
+            assert "sslmode=verify-full" in ledger.check_url("postgresql://s1@/ledger")
 
 
 def test_the_machines_own_roots_are_named_to_a_library_that_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +282,67 @@ def test_a_server_that_says_nothing_is_hung_up_on(office: Office, store: Store) 
     assert remote(office, "journal") == local(store.db)
 
 
+def test_a_line_that_died_without_a_word_gives_up_the_book_that_it_held(office: Office, store: Store) -> None:
+    """A router's power, a provider's table: the server has heard nothing of it, and holds the transaction."""
+    sales(store, "A")
+    shipper = office.shipper(store)
+    assert shipper.go()
+    with psycopg.connect(office.role("s1"), autocommit=True) as line:
+        told = {name: line.execute(f"SHOW {name}").fetchone() for name in ("idle_in_transaction_session_timeout",)}
+    assert told == {"idle_in_transaction_session_timeout": ("2min",)}
+    office.do(f"ALTER DATABASE {office.name} SET idle_in_transaction_session_timeout = '1s'")
+    gone = psycopg.connect(office.role("s1"))
+    gone.execute("SELECT * FROM ledger.ship(%s, 'journal', 2, 0, %s, now())", (identity(store), bytes(32)))
+    sales(store, "B")
+    shipper.ledger._timeout_s = 0.2
+    with pytest.raises(NotNow):
+        shipper.go()
+    shipper.ledger._timeout_s = 30
+    wait_until(lambda: not office.one(f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{office.name}_s1'"))
+    assert shipper.go()
+    gone.close()
+    assert remote(office, "journal") == local(store.db)
+
+
+def test_a_line_too_slow_for_a_batch_is_given_smaller_ones(office: Office, store: Store) -> None:
+    sales(store, *(f"S-{number}" for number in range(1500)))
+    near = Relay(str(store.root / ".s.PGSQL.5432"), f"{office.server.root}/.s.PGSQL.5432")
+    near.slow_s = 2 / 300_000  # all of it in two seconds, and nobody waits for more than half a one
+    try:
+        address = f"postgresql://{urlsplit(office.role('s1')).username}@/{office.name}?host={store.root}"
+        with closing(ledger.Ledger(ledger.check_url(address), 0.5)) as line:
+            shipper = Shipper(store.db, store.delivery, line, lambda *_, **__: None)
+            cut = 0
+            while not shipper.shipped or remote(office, "journal") != local(store.db):
+                try:
+                    shipper.go()
+                except NotNow:
+                    cut += 1
+                assert cut < 100
+        assert cut >= 1
+        assert remote(office, "journal") == local(store.db)
+    finally:
+        near.down()
+
+
+def test_an_outage_of_years_ends_no_shipper() -> None:
+    assert pause(0, lambda most: most) == 2.0
+    assert pause(10**6, lambda most: most) == 120.0
+
+
+def test_a_partition_isnt_waited_for_behind_a_long_reader(office: Office, store: Store) -> None:
+    sales(store, "A")
+    with psycopg.connect(office.owner) as reader:
+        reader.execute("SELECT count(*) FROM ledger.entry")
+        laid = execute("forwarder", "ledger", "--to", office.owner)
+        assert laid.code == 0  # nothing has to be made
+        office.do("SELECT 1")
+        with pytest.raises(NotNow, match="Somebody is reading"):
+            headoffice_schema.lay(office.owner, months=12)
+        assert office.shipper(store).go()
+    assert headoffice_schema.lay(office.owner, months=12) == ([], [])
+
+
 # -- the commands -----------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +351,9 @@ def test_the_commands(office: Office, store: Store) -> None:
     around = {"OMNEO_LEDGER": office.role("s1"), "OMNEO_JOURNAL_DB": str(store.db)}
     assert execute("forwarder", "ship", "--once", **around).code == 0
     assert remote(office, "journal") == local(store.db)
+    with ship_loop.only_shipper(store.db):
+        second = execute("forwarder", "ship", "--once", **around)
+    assert (second.code, "Another omneo-forwarder ship" in second.err) == (75, True)
     tamper(store.db, "UPDATE log SET facts = '{}' WHERE seq = 2", anew=True)
     refused = execute("forwarder", "ship", "--once", **around)
     assert (refused.code, "refuses the journal: fork" in refused.err) == (1, True)

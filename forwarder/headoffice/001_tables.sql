@@ -34,6 +34,13 @@ CREATE TABLE ledger.chain (
     ended_at     timestamptz                         -- another chain goes on in its place
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX chain_current ON ledger.chain (store, book) WHERE ended_at IS NULL;
+CREATE INDEX chain_parent ON ledger.chain (parent) WHERE parent IS NOT NULL;
+
+-- The chains that count: each store's two, and those of a journal that it had before (another box, another journal). Not those
+-- which another goes on from.
+CREATE VIEW ledger.counting AS
+SELECT c.*, c.ended_at IS NOT NULL AS former FROM ledger.chain AS c
+WHERE NOT EXISTS (SELECT FROM ledger.chain AS next WHERE next.parent = c.id);
 
 -- Whose entries a chain is made of, and up to which: all of its own, and those of its parents before each fork.
 CREATE TABLE ledger.part (

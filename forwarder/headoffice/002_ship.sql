@@ -65,7 +65,7 @@ BEGIN
         detail = CASE WHEN excluded.seq < f.seq THEN excluded.detail ELSE f.detail END
     RETURNING xmax = 0 INTO new;
     IF new THEN
-        RAISE WARNING 'ledger: store %, %: % at entry %: %', of_store, of_book, of_what, at_seq, words;
+        RAISE LOG 'ledger: store %, %: % at entry %: %', of_store, of_book, of_what, at_seq, words;
     END IF;
 END $$;
 
@@ -125,11 +125,13 @@ CREATE FUNCTION ledger.root(of_chain integer, of_size bigint) RETURNS bytea LANG
     FROM ledger.checkpoint_under(of_chain, of_size) AS k
 $$;
 
--- Is what the store says of its book what is known of it here?
+-- Is what the store says of its book what is known of it here? Of an entry that is in no partition any more nothing is known.
 CREATE FUNCTION ledger.compared(line ledger.chain, upto bigint, at_seq bigint, at_digest bytea) RETURNS text
 LANGUAGE plpgsql AS $$
+DECLARE
+    here bytea := ledger.digest_at(line.id, at_seq);
 BEGIN
-    IF at_seq <= line.seq AND ledger.digest_at(line.id, at_seq) IS DISTINCT FROM at_digest THEN
+    IF at_seq <= line.seq AND here IS NOT NULL AND here IS DISTINCT FROM at_digest THEN
         PERFORM ledger.found(line.store, line.book, 'fork', at_seq, format(
             'the store''s book is another than the one that came: they differ at entry %s; %s entries are here, and the store'
             ' has %s', at_seq, line.seq, upto));
@@ -170,6 +172,30 @@ BEGIN
     RETURN 'ok';
 END $$;
 
+-- What a document is worth, of what its entry says.
+CREATE FUNCTION ledger.amount(kind text, facts jsonb) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
+$$ SELECT ledger.number(CASE WHEN kind = 'sale' THEN facts ->> 'total' ELSE facts ->> 'amount' END) $$;
+
+-- The days' figures, with the journal's new entries.
+CREATE FUNCTION ledger.note_days(shop ledger.store) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.day AS d
+    SELECT shop.id, (at AT TIME ZONE shop.timezone)::date, currency, count(*) FILTER (WHERE kind = 'sale'),
+           coalesce(sum(amount) FILTER (WHERE kind = 'sale'), 0), count(*) FILTER (WHERE kind = 'redemption'),
+           coalesce(sum(amount) FILTER (WHERE kind = 'redemption'), 0),
+           count(*) FILTER (WHERE kind IN ('reversal', 'return')), count(*) FILTER (WHERE kind = 'invalid')
+    FROM (SELECT at, kind, ledger.amount(kind, facts) AS amount, coalesce(facts ->> 'currency', '') AS currency
+          FROM (SELECT convert_from(at, 'UTF8')::timestamptz AS at, convert_from(kind, 'UTF8') AS kind,
+                       ledger.parsed(convert_from(facts, 'UTF8')) AS facts
+                FROM pg_temp.mail WHERE about IS NULL) AS m
+          WHERE kind IN ('sale', 'redemption', 'reversal', 'return', 'invalid')) AS documents
+    GROUP BY 2, 3
+    ON CONFLICT (day, store, currency) DO UPDATE SET
+        sales = d.sales + excluded.sales, total = d.total + excluded.total,
+        redemptions = d.redemptions + excluded.redemptions, redeemed = d.redeemed + excluded.redeemed,
+        others = d.others + excluded.others, invalid = d.invalid + excluded.invalid;
+END $$;
+
 -- What the journal's new entries mean for what is kept beside them.
 CREATE FUNCTION ledger.note_journal(line ledger.chain, shop ledger.store) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -178,26 +204,11 @@ BEGIN
                convert_from(external_id, 'UTF8') AS external_id, ledger.parsed(convert_from(facts, 'UTF8')) AS facts,
                customer, what
         FROM pg_temp.mail),
-    documents AS (
-        SELECT m.*, ledger.number(CASE WHEN kind = 'sale' THEN facts ->> 'total' ELSE facts ->> 'amount' END) AS amount,
-               coalesce(facts ->> 'currency', '') AS currency
-        FROM m WHERE about IS NULL AND kind IN ('sale', 'redemption', 'reversal', 'return', 'invalid')),
     kept AS (
         INSERT INTO ledger.waiting (chain, seq, store, kind, external_id, at, terminal, amount, currency, names, customer, what)
-        SELECT line.id, seq, shop.id, kind, external_id, at, facts ->> 'terminal', amount, currency, facts ->> 'names',
-               customer, what
-        FROM documents WHERE kind <> 'invalid'),
-    counted AS (
-        INSERT INTO ledger.day AS d
-        SELECT shop.id, (at AT TIME ZONE shop.timezone)::date, currency, count(*) FILTER (WHERE kind = 'sale'),
-               coalesce(sum(amount) FILTER (WHERE kind = 'sale'), 0), count(*) FILTER (WHERE kind = 'redemption'),
-               coalesce(sum(amount) FILTER (WHERE kind = 'redemption'), 0),
-               count(*) FILTER (WHERE kind IN ('reversal', 'return')), count(*) FILTER (WHERE kind = 'invalid')
-        FROM documents GROUP BY 2, 3
-        ON CONFLICT (day, store, currency) DO UPDATE SET
-            sales = d.sales + excluded.sales, total = d.total + excluded.total,
-            redemptions = d.redemptions + excluded.redemptions, redeemed = d.redeemed + excluded.redeemed,
-            others = d.others + excluded.others, invalid = d.invalid + excluded.invalid),
+        SELECT line.id, seq, shop.id, kind, external_id, at, facts ->> 'terminal', ledger.amount(kind, facts),
+               coalesce(facts ->> 'currency', ''), facts ->> 'names', customer, what
+        FROM m WHERE about IS NULL AND kind IN ('sale', 'redemption', 'reversal', 'return')),
     raised AS (
         INSERT INTO ledger.flag
         SELECT shop.id, line.id, 'J' || m.seq, coalesce(m.facts ->> 'flag', '?'), m.about, m.external_id, m.at,
@@ -208,7 +219,8 @@ BEGIN
         WHERE m.kind = 'flag'),
     closed AS (
         UPDATE ledger.flag AS f SET resolved_at = m.at, resolved_by = m.facts ->> 'by', note = m.facts ->> 'note'
-        FROM m WHERE m.kind = 'resolution' AND f.store = shop.id AND f.id = m.facts ->> 'flag' AND f.resolved_at IS NULL)
+        FROM m WHERE m.kind = 'resolution' AND f.store = shop.id AND f.id = m.facts ->> 'flag' AND f.resolved_at IS NULL
+          AND f.chain IN (SELECT id FROM ledger.chain WHERE store = shop.id AND ended_at IS NULL))
     INSERT INTO ledger.resolution
     SELECT shop.id, m.facts ->> 'flag', m.at, m.facts ->> 'by', m.facts ->> 'note' FROM m
     WHERE m.kind = 'resolution' AND m.facts ->> 'flag' IS NOT NULL
@@ -232,10 +244,18 @@ BEGIN
     settled AS (
         DELETE FROM ledger.waiting AS w USING word
         WHERE w.chain = documents AND w.seq = word.about AND word.kind NOT IN ('held', 'released')),
-    changed AS (
-        UPDATE ledger.waiting AS w
-        SET state = CASE word.kind WHEN 'held' THEN 'held' ELSE 'waiting' END, reason = ledger.parsed(word.facts) ->> 'reason'
-        FROM word WHERE w.chain = documents AND w.seq = word.about AND word.kind IN ('held', 'released')),
+    changed AS (  -- also what had settled and waits again: Omneo has lost it, and somebody has it sent once more
+        INSERT INTO ledger.waiting AS w
+            (chain, seq, store, kind, external_id, at, terminal, amount, currency, names, state, reason)
+        SELECT documents, d.seq, shop.id, d.kind, d.external_id, d.at, d.facts ->> 'terminal', ledger.amount(d.kind, d.facts),
+               coalesce(d.facts ->> 'currency', ''), d.facts ->> 'names',
+               CASE word.kind WHEN 'held' THEN 'held' ELSE 'waiting' END, ledger.parsed(word.facts) ->> 'reason'
+        FROM word JOIN LATERAL (
+            SELECT e.seq, e.kind, e.external_id, e.at, ledger.parsed(e.facts) AS facts
+            FROM ledger.part AS p JOIN ledger.entry AS e ON e.chain = p.part AND e.seq <= p.upto
+            WHERE p.chain = documents AND e.seq = word.about) AS d ON d.kind IN ('sale', 'redemption', 'reversal', 'return')
+        WHERE word.kind IN ('held', 'released')
+        ON CONFLICT (chain, seq) DO UPDATE SET state = excluded.state, reason = excluded.reason),
     turned AS (
         UPDATE ledger.chain AS c
         SET link = t.facts ->> 'link', link_since = t.at, link_reason = nullif(t.facts ->> 'reason', '')
@@ -303,13 +323,14 @@ BEGIN
     SELECT line.id, seq, now(), convert_from(at, 'UTF8')::timestamptz, about, convert_from(kind, 'UTF8'),
            convert_from(external_id, 'UTF8'), convert_from(facts, 'UTF8'), body_hash, digest
     FROM pg_temp.mail ORDER BY seq;
-    IF EXISTS (SELECT FROM pg_temp.mail
-               WHERE ledger.stamp(convert_from(at, 'UTF8')::timestamptz) IS DISTINCT FROM convert_from(at, 'UTF8')) THEN
+    IF EXISTS (SELECT FROM pg_temp.mail  -- nor a year of five digits, which readers stumble over
+               WHERE ledger.stamp(convert_from(at, 'UTF8')::timestamptz) IS DISTINCT FROM convert_from(at, 'UTF8')
+                  OR length(at) IS DISTINCT FROM 24) THEN
         RAISE EXCEPTION 'not the form of a moment' USING ERRCODE = 'invalid_datetime_format';
     END IF;
     IF line.book = 'journal' THEN
         INSERT INTO ledger.body SELECT line.id, seq, now(), salt, body FROM pg_temp.mail WHERE body IS NOT NULL;
-        PERFORM ledger.note_journal(line, shop);
+        PERFORM ledger.note_days(shop), ledger.note_journal(line, shop);
         PERFORM ledger.follow(line);
     ELSE
         PERFORM ledger.note_delivery(line, shop);
@@ -329,9 +350,11 @@ LANGUAGE plpgsql AS $$
 DECLARE
     line ledger.chain;
 BEGIN
-    IF shop.journal IS NULL AND NOT EXISTS (SELECT FROM ledger.store WHERE journal = of_journal) THEN
-        UPDATE ledger.store SET journal = of_journal WHERE id = shop.id AND journal IS NULL;
-        SELECT * INTO shop FROM ledger.store WHERE id = shop.id;
+    IF shop.journal IS NULL THEN
+        SELECT * INTO shop FROM ledger.store WHERE id = shop.id FOR UPDATE;  -- somebody may have spoken for it just now
+        IF shop.journal IS NULL AND NOT EXISTS (SELECT FROM ledger.store WHERE journal = of_journal) THEN
+            UPDATE ledger.store SET journal = of_journal WHERE id = shop.id RETURNING * INTO shop;
+        END IF;
     END IF;
     IF shop.journal IS DISTINCT FROM of_journal THEN
         PERFORM ledger.found(shop.id, of_book, 'other journal', 0, format(
@@ -349,14 +372,18 @@ BEGIN
 END $$;
 
 -- A store says: my book of this journal has so many entries, and at this one it has this digest. What it has put into the
--- mailbox in this transaction is taken if it follows. It is told how far its book is here, and the verdict.
+-- mailbox in this transaction is taken if it follows. It is told how far its book is here, and the verdict; what was found is in
+-- the server's log.
 CREATE FUNCTION ledger.ship(of_journal text, of_book text, upto bigint, at_seq bigint, at_digest bytea, clock timestamptz,
     OUT seq bigint, OUT digest bytea, OUT verdict text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET client_min_messages = error AS $$
 DECLARE
     shop ledger.store;
     line ledger.chain;
 BEGIN
+    IF of_book NOT IN ('journal', 'delivery') OR of_journal IS NULL OR of_book IS NULL THEN
+        RAISE EXCEPTION 'a store has a journal and a delivery book' USING ERRCODE = 'invalid_authorization_specification';
+    END IF;
     SELECT * INTO shop FROM ledger.store WHERE store.role = session_user;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'this role is of no store' USING ERRCODE = 'invalid_authorization_specification';

@@ -20,8 +20,25 @@ FROM ledger.chain AS old
 JOIN ledger.store AS s ON s.id = old.store
 JOIN ledger.entry AS e ON e.chain = old.id
 WHERE old.ended_at IS NOT NULL AND NOT EXISTS (
-    SELECT FROM ledger.part AS p JOIN ledger.chain AS c ON c.id = p.chain AND c.ended_at IS NULL
-    WHERE p.part = e.chain AND e.seq <= p.upto);
+    SELECT FROM ledger.part AS p JOIN ledger.counting AS c ON c.id = p.chain WHERE p.part = e.chain AND e.seq <= p.upto);
+
+-- The entries of journals that a store had before, and of their delivery books.
+CREATE VIEW ledger.former AS
+SELECT s.id AS store, s.name, c.book, e.chain, e.seq, e.at, e.kind, e.about, e.external_id, e.facts
+FROM ledger.counting AS c
+JOIN ledger.store AS s ON s.id = c.store
+JOIN ledger.part AS p ON p.chain = c.id
+JOIN ledger.entry AS e ON e.chain = p.part AND e.seq <= p.upto
+WHERE c.former;
+
+-- What those journals left open: a document that no forwarder settles any more, a flag that no store resolves.
+CREATE VIEW ledger.left_open AS
+SELECT s.id AS store, s.name, w.kind, w.state AS what, w.external_id, w.at, w.chain, w.seq::text AS number
+FROM ledger.waiting AS w JOIN ledger.counting AS c ON c.id = w.chain AND c.former JOIN ledger.store AS s ON s.id = w.store
+UNION ALL
+SELECT s.id, s.name, 'flag', f.flag, f.external_id, f.at, f.chain, f.id
+FROM ledger.flag AS f JOIN ledger.counting AS c ON c.id = f.chain AND c.former JOIN ledger.store AS s ON s.id = f.store
+WHERE f.resolved_at IS NULL;
 
 -- The journal's views, of one store or of all: ask for a store, or for an external_id.
 CREATE VIEW ledger.documents AS
@@ -99,11 +116,12 @@ CREATE VIEW ledger.starts AS
 SELECT store, name, at, ledger.parsed(facts) ->> 'program' AS program, book, seq FROM ledger.log
 WHERE kind = 'opened' AND about IS NULL AND external_id IS NULL;
 
--- A store at a glance. Silent: it has said nothing to the head office for five minutes, so nothing newer is known of it.
+-- A store at a glance. Silent: it has said nothing to the head office for five minutes, so nothing newer is known of it. For
+-- `incomplete_s` not all that it has told of was here.
 CREATE VIEW ledger.stores AS
 WITH open AS (
     SELECT store, count(*) AS waiting, count(*) FILTER (WHERE state = 'held') AS held, min(at) AS oldest
-    FROM ledger.waiting WHERE chain IN (SELECT id FROM ledger.chain WHERE ended_at IS NULL) GROUP BY store),
+    FROM ledger.waiting GROUP BY store),
 flags AS (SELECT store, count(*) AS flags FROM ledger.flag WHERE resolved_at IS NULL GROUP BY store),
 findings AS (SELECT store, string_agg(DISTINCT what, ', ') AS found FROM ledger.finding WHERE closed_at IS NULL GROUP BY store)
 SELECT s.id AS store, s.name, s.region,
@@ -113,6 +131,7 @@ SELECT s.id AS store, s.name, s.region,
        coalesce(open.waiting, 0) AS waiting, coalesce(open.held, 0) AS held,
        open.oldest AS oldest_waiting, extract(epoch FROM now() - open.oldest)::bigint AS oldest_waiting_s,
        greatest(j.told_seq::numeric - j.seq, 0) + greatest(d.told_seq::numeric - d.seq, 0) AS not_here,
+       extract(epoch FROM now() - least(j.complete_at, d.complete_at))::bigint AS incomplete_s,
        coalesce(flags.flags, 0) AS open_flags, findings.found, round(j.clock_off_s::numeric, 1) AS clock_off_s,
        j.seq AS journal_entries, d.seq AS delivery_entries
 FROM ledger.store AS s
@@ -124,7 +143,7 @@ LEFT JOIN findings ON findings.store = s.id;
 
 -- Redemptions that tills have granted and Omneo does not have yet, less those that were taken back.
 CREATE VIEW ledger.granted AS
-SELECT w.* FROM ledger.waiting AS w JOIN ledger.chain AS c ON c.id = w.chain AND c.ended_at IS NULL
+SELECT w.* FROM ledger.waiting AS w
 WHERE w.kind = 'redemption' AND NOT EXISTS (
     SELECT FROM ledger.waiting AS v
     WHERE v.kind = 'reversal' AND v.names = 'external:' || w.external_id AND v.chain = w.chain);
@@ -150,8 +169,7 @@ WITH zones AS MATERIALIZED (  -- once a time zone, not once a store: what a zone
     FROM (SELECT DISTINCT timezone FROM ledger.store) AS z
     CROSS JOIN LATERAL (
         SELECT (now() AT TIME ZONE z.timezone)::date - back AS day FROM generate_series(0, 6) AS back) AS d),
-waiting AS (SELECT store, min(at) AS oldest FROM ledger.waiting
-            WHERE chain IN (SELECT id FROM ledger.chain WHERE ended_at IS NULL) GROUP BY store),
+waiting AS (SELECT store, min(at) AS oldest FROM ledger.waiting GROUP BY store),
 flags AS (SELECT store, min(at) AS oldest FROM ledger.flag WHERE resolved_at IS NULL GROUP BY store),
 sums AS (SELECT store, day, sum(sales) AS sales, sum(redemptions) AS redemptions, sum(invalid) AS invalid
          FROM ledger.day WHERE day >= current_date - 8 GROUP BY store, day),
@@ -217,5 +235,15 @@ $$;
 REVOKE ALL ON FUNCTION ledger.recheck FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.recheck TO omneo_reader;
 
-GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO omneo_reader;
-REVOKE ALL ON ledger.body FROM omneo_reader;
+-- All but the bodies. A partition has rights of its own.
+DO $$
+DECLARE
+    open regclass;
+BEGIN
+    FOR open IN SELECT oid::regclass FROM pg_class
+        WHERE relnamespace = 'ledger'::regnamespace AND relkind IN ('r', 'p', 'v')
+          AND oid <> 'ledger.body'::regclass AND oid NOT IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'ledger.body'::regclass)
+    LOOP
+        EXECUTE format('GRANT SELECT ON %s TO omneo_reader', open);
+    END LOOP;
+END $$;

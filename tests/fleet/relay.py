@@ -15,10 +15,10 @@ def _new(address: Address) -> socket.socket:
 
 
 class Relay:
-    """Passes bytes both ways. `left`: it is cut after so many, counted over both directions."""
+    """Passes bytes both ways. `left`: it is cut after so many, of both directions. `slow_s`: how long each takes."""
 
     def __init__(self, near: Address, far: Address) -> None:
-        self.far, self.left, self.passed = far, None, 0
+        self.far, self.left, self.passed, self.slow_s = far, None, 0, 0.0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = self._listen(near)
@@ -76,6 +76,8 @@ class Relay:
                     if self.left is not None:
                         over = len(piece) >= self.left
                         piece, self.left = piece[: self.left], max(0, self.left - len(piece))
+                if self.slow_s:
+                    time.sleep(self.slow_s * len(piece))
                 other.sendall(piece)
                 if over:
                     break

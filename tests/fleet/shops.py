@@ -169,8 +169,6 @@ class Shop:
             with closing(sqlite3.connect(self.db, isolation_level=None)) as db:
                 db.execute("DROP TRIGGER log_no_update")
                 db.execute("UPDATE log SET facts = replace(facts, '19.95', '9.95') WHERE seq = 7")
-            self.shipper._alive_at = -1e9  # the next walk is due now; it is every minute
-            self.shipped = False
             return
         self.close()
         restore.restore(self.root / "old", self.db, self.delivery, "the shop", "the disk died", anyway=True)
@@ -181,7 +179,8 @@ class Shop:
 
     def over(self) -> bool:
         """Has everything happened, and is everything where it should be (or refused there)?"""
-        return self.done and not self.due and self.settled and self.shipped
+        found = self.plan.bad != "tampered" or self.shipper.altered  # by the next walk, which is every minute
+        return bool(self.done and not self.due and self.settled and self.shipped and found)
 
     def told(self) -> dict[str, Any]:
         return {"name": self.plan.name, "sold": self.sold, "lost": self.lost, "deed_at": self.deed_at}
