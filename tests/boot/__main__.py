@@ -21,10 +21,10 @@ from tempfile import TemporaryDirectory
 from tests.boot.machine import MissingError, machine
 
 HERE = Path(__file__).resolve().parent
-INSIDE = ("act.py", "hands.py", "trouble.py", "probe.py")
+INSIDE = ("act.py", "hands.py", "trouble.py", "chain.py", "probe.py")
 DEBS = HERE.parents[1] / "dist/deb"
 FORMS = HERE.parent / "formats"
-SLICE = ("install", "prison", "permissions", "kills", "stall")
+SLICE = ("install", "prison", "permissions", "kills", "stall", "headoffice")
 SCENES = (
     "install",
     "people",
@@ -33,6 +33,7 @@ SCENES = (
     "many-kills",
     "watchdog",
     "nightly",
+    "headoffice",
     "cable",
     "full",
     "clock",

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import chain
 import hands
 import trouble
 from hands import (
@@ -440,6 +441,7 @@ SCENES: dict[str, Callable[[], object]] = {
     "stall": stall,
     "watchdog": watchdog,
     "nightly": nightly,
+    "headoffice": chain.headoffice,
     "upgrade": upgrade,
     "purge": purge,
     "old-books": old_books,
