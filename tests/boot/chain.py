@@ -1,4 +1,4 @@
-"""A head office on the same machine, as docs/ledger.md has it made: a PostgreSQL, the ledger, and the unit that ships."""
+"""A head office on the same machine, as docs/ledger.md has it made: PostgreSQL, the ledger, and the unit that ships."""
 
 import json
 import secrets
