@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from html import escape
 from importlib.resources import files
@@ -24,7 +24,7 @@ h1 { font-size: 1.3rem; margin: 0 0 .2rem } h2 { font-size: 1rem; margin: 0 0 .4
 p { margin: .1rem 0 .6rem; opacity: .7 }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--soft); vertical-align: top }
-th { font-weight: 600; white-space: nowrap } .n { text-align: right }
+th { font-weight: 600 } th, .n, .t { white-space: nowrap } .n { text-align: right }
 dl { display: flex; gap: 2rem; margin: 0; flex-wrap: wrap }
 dt { opacity: .7 } dd { margin: 0; font-size: 1.7rem } .bad { color: var(--bad); font-weight: 600 }
 @media (max-width: 70rem) { section { grid-column: 1 / -1 } }
@@ -102,7 +102,7 @@ def _figures(names: Sequence[str], row: tuple[Any, ...]) -> str:
 def _table(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     if not rows:
         return "<p>nothing</p>"
-    sides = ["n" if any(map(_counts, column)) else "" for column in zip(*rows, strict=True)]
+    sides = [_side(column) for column in zip(*rows, strict=True)]
     head = "".join(f"<th{_class(side)}>{escape(_label(name))}</th>" for side, name in zip(sides, names, strict=True))
     body = "".join(
         "<tr>" + "".join(_cell(*each) for each in zip(sides, names, row, strict=True)) + "</tr>" for row in rows
@@ -117,6 +117,11 @@ def _cell(side: str, name: str, value: Any) -> str:
 def _class(*names: str) -> str:
     worn = " ".join(filter(None, names))
     return f' class="{worn}"' if worn else ""
+
+
+def _side(column: Sequence[Any]) -> str:
+    """Figures stand at the right, days and moments in one line."""
+    return "n" if any(map(_counts, column)) else "t" if any(isinstance(value, date) for value in column) else ""
 
 
 def _counts(value: Any) -> bool:
