@@ -53,7 +53,7 @@ class Theirs:
             name, number = row.get("external_id"), str(row.get("id"))
             if (known := by_name.get(str(name))) is not None and name is not None:
                 known.rows[number] = compare.kept(row)
-                if not self.named and (place := compare.place(row)) is not None:
+                if known.omneo_id == number and (place := compare.place(row)) is not None:
                     self.places.add(place)
             elif not self._in_time(row.get("transacted_at")):
                 continue
