@@ -437,7 +437,12 @@ MORE: dict[str, tuple[str, object]] = {
     "--metrics-port": ("OMNEO_METRICS_PORT", None),
     "--outcomes": ("OMNEO_OUTCOMES", None),
     "--outcomes-days": ("OMNEO_OUTCOMES_DAYS", 7),
+    "--to": ("OMNEO_LEDGER", None),
+    "--bodies": ("OMNEO_LEDGER_BODIES", False),
+    "--customer-key": ("OMNEO_CUSTOMER_KEY_FILE", None),
+    "--every": ("OMNEO_LEDGER_EVERY", 5),
 }
+OF_THE_SAME_NAME = {"omneo-journal verify --key", "omneo-journal export --to", "omneo-journal evidence --to"}
 
 
 def options() -> list[tuple[str, str, click.Option]]:
@@ -455,7 +460,7 @@ def options() -> list[tuple[str, str, click.Option]]:
 @pytest.mark.parametrize(("name", "parameter"), [(f"{where} {name}", each) for where, name, each in options()])
 def test_an_option_of_the_contract_has_its_environment_and_default(name: str, parameter: click.Option) -> None:
     option = name.rsplit(maxsplit=1)[-1]
-    if option not in OPTIONS | MORE or name == "omneo-journal verify --key":
+    if option not in OPTIONS | MORE or name in OF_THE_SAME_NAME:
         assert parameter.envvar is None, "an environment name that nobody knows"
         return
     variable, default = (OPTIONS | MORE)[option]

@@ -88,7 +88,7 @@ def test_a_list_that_lags_a_little_is_looked_at_twice(counter: Counter) -> None:
 
 def test_what_a_part_of_a_list_does_not_show_is_for_a_person(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be in the rest: a customer with more redemptions than are read is not asked to pay twice."""
-    monkeypatch.setattr(omneo, "_page", lambda page: f"page[size]=1&page[number]={page}")
+    monkeypatch.setattr(omneo, "paged", lambda page: f"page[size]=1&page[number]={page}")
     monkeypatch.setattr(link, "PAGES", 1)
     for _ in range(3):
         counter.online(amount=1, strategies=["points"])
