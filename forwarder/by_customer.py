@@ -14,7 +14,7 @@ from forwarder import known
 from forwarder.books import TURN, Books, Document
 from forwarder.queues import NEVER, Key, Queues, Waiting
 
-AHEAD = 5000  # documents that are looked at before any of them is settled: bounds memory, at a kilobyte each
+AHEAD = 2000  # documents that are looked at before any of them is settled: bounds memory, at a kilobyte each
 HURRIED = 4  # hurried documents in a row before a plain one gets its turn
 LATER = -1.0  # listed among those whose time has not come
 

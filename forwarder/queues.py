@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 
 NEVER = float("inf")
-SAME = 20_000  # handles of which it is remembered whose they are: bounds memory
+SAME = 5000  # handles of which it is remembered whose they are: bounds memory
 
 Key = str
 

@@ -7,21 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-from sqlite_utils import Database
+from typing import TYPE_CHECKING, Any
 
 from journal import log
 from journal.document import NotJSON, parse
 from journal.known import CONFLICT
+
+if TYPE_CHECKING:  # megabytes, of which both services need nothing
+    from sqlite_utils import Database
 
 PIECE = 2000  # documents read at a time: a reader that holds the books for longer keeps both programs from writing
 LOOK = 20_000  # entries of which only the kind is looked at
 
 
 @contextmanager
-def both_books(journal: Path, delivery: Path) -> Iterator[Database]:
+def both_books(journal: Path, delivery: Path) -> Iterator["Database"]:
     """Both books, read only, with the views. A delivery book that isn't there yet is an empty one."""
+    from sqlite_utils import Database
+
     db = connect(journal, delivery)
     try:
         yield Database(db)
@@ -57,7 +60,7 @@ def attach_delivery(db: sqlite3.Connection, delivery: Path) -> None:
     db.execute("ATTACH ? AS delivery", (log.uri(delivery, "ro"),))
 
 
-def documents(db: Database, state: str | None = None, kind: str | None = None) -> Iterator[dict[str, Any]]:
+def documents(db: "Database", state: str | None = None, kind: str | None = None) -> Iterator[dict[str, Any]]:
     """Documents in journal order, as `list` prints them. No book is held while the caller prints."""
     where = [f" AND {name} = :{name}" for name, value in (("state", state), ("kind", kind)) if value]
     sql = (
@@ -68,13 +71,13 @@ def documents(db: Database, state: str | None = None, kind: str | None = None) -
         yield from list(db.query(sql, {"low": low, "high": high, "state": state, "kind": kind}))
 
 
-def _pieces(db: Database, after: int = 0) -> Iterator[tuple[int, int]]:
+def _pieces(db: "Database", after: int = 0) -> Iterator[tuple[int, int]]:
     """The journal from its first entry (or the one after `after`) to its head, in short pieces."""
     last = log.head(db.conn)[0]
     return ((low, min(low + PIECE - 1, last)) for low in range(after + 1, last + 1, PIECE))
 
 
-def find(db: Database, name: str) -> dict[str, Any]:
+def find(db: "Database", name: str) -> dict[str, Any]:
     """One document by external_id, else by seq. Of several with one external_id: the accepted one, else the first."""
     columns = "seq, kind, external_id, state, omneo_id, received_at, settled_at"
     query = f"SELECT {columns} FROM documents WHERE external_id = ? ORDER BY state = 'invalid', seq LIMIT 1"
@@ -86,7 +89,7 @@ def find(db: Database, name: str) -> dict[str, Any]:
     return found[0]
 
 
-def show(db: Database, name: str) -> dict[str, Any]:
+def show(db: "Database", name: str) -> dict[str, Any]:
     """One document's whole story. Others that came under its external_id are named, with their flags."""
     document = find(db, name)
     seq = document["seq"]
@@ -111,7 +114,7 @@ def show(db: Database, name: str) -> dict[str, Any]:
     return told | {"outages": _outages(db, document)}
 
 
-def _outages(db: Database, document: dict[str, Any]) -> list[dict[str, Any]]:
+def _outages(db: "Database", document: dict[str, Any]) -> list[dict[str, Any]]:
     """When it could not go, while it waited: nothing else is written of a sale that only waits."""
     if document["state"] == "invalid":
         return []
@@ -122,7 +125,7 @@ def _outages(db: Database, document: dict[str, Any]) -> list[dict[str, Any]]:
     return list(db.query(sql, {name: document[name] for name in ("received_at", "settled_at")}))
 
 
-def _history(db: Database, seq: int) -> list[dict[str, Any]]:
+def _history(db: "Database", seq: int) -> list[dict[str, Any]]:
     """Every entry about a document. Each book keeps its own order, even where the clock was set back between two."""
     query = "SELECT seq, at, kind, facts FROM {}.log WHERE about = ? ORDER BY seq"
     begin = list(db.query("SELECT seq, at, kind, facts FROM main.log WHERE seq = ?", [seq]))
@@ -144,7 +147,7 @@ def _body(row: tuple[bytes] | None) -> Any:
         return row[0].decode("utf-8", "backslashreplace")
 
 
-def flags(db: Database, *, every: bool = False) -> Iterator[dict[str, Any]]:
+def flags(db: "Database", *, every: bool = False) -> Iterator[dict[str, Any]]:
     """Open flags, or every flag, in the order in which they were raised."""
     view = "flags" if every else "flags_open"
     return (_flag(row) for row in list(db.query(f"SELECT * FROM {view} ORDER BY raised_at, length(id), id")))
@@ -165,7 +168,7 @@ def _flag(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def resolution(db: Database, flag_id: str, by: str, note: str) -> log.Entry:
+def resolution(db: "Database", flag_id: str, by: str, note: str) -> log.Entry:
     """The entry that closes an open flag of either book. Raises NoSuch."""
     rows = list(db.query("SELECT * FROM flags WHERE id = ?", [flag_id.upper()]))
     if not rows:
@@ -176,7 +179,7 @@ def resolution(db: Database, flag_id: str, by: str, note: str) -> log.Entry:
     return log.Entry("resolution", rows[0]["about"], None, facts)
 
 
-def close(db: Database) -> dict[str, int]:
+def close(db: "Database") -> dict[str, int]:
     """What stands between a till and the end of its day: all zero when the day can be closed."""
     waiting = db.execute(
         "SELECT count(*) FROM documents WHERE state = 'waiting' AND seq <= :settled AND seq IN"
@@ -192,7 +195,7 @@ def close(db: Database) -> dict[str, int]:
     return {"waiting": waiting, "held": _held(db), "missing": missing, "open_flags": len(opened)}
 
 
-def settled(db: Database) -> int:
+def settled(db: "Database") -> int:
     """Every document up to this one is settled, or was once: the forwarder says so as it goes on. 0: nobody knows."""
     row = db.execute(
         "SELECT json_extract(facts, '$.settled') FROM delivery.log WHERE kind = 'turn' AND about IS NULL"
@@ -201,7 +204,7 @@ def settled(db: Database) -> int:
     return int(row[0]) if row else 0
 
 
-def _held(db: Database) -> int:
+def _held(db: "Database") -> int:
     """How many documents are held: only what was once held can be."""
     once: set[int] = set()
     last = log.head(db.conn, "delivery")[0]
