@@ -32,7 +32,7 @@ def measurements(chosen: argparse.Namespace) -> dict[str, Callable[[], Figures]]
     return {
         "disk": lambda: disk.commits(50 if small else 200),
         "parts": lambda: parts.parts(500 if small else 4000, rounds),
-        "burst": lambda: burst.burst(1000 if small else 10_000, rounds),
+        "burst": lambda: burst.burst(3000 if small else 10_000, rounds),
         "spool": lambda: burst.hundred_thousand(2_000 if small else 100_000),
         "delivery": lambda: deliver.delivery(2000 if small else 10_000, rounds),
         "single": lambda: single.single(*((40, 4000) if small else (200, 40_000))),
