@@ -92,8 +92,8 @@ def test_what_was_settled_on_a_slow_line_is_on_disk_while_the_next_one_is_under_
     def answer(speaker: Speaker, connection: socket.socket) -> None:
         while raw := speaker.hear(connection):
             body = json.loads(raw.partition(b"\r\n\r\n")[2])
-            time.sleep(2 * SLOW_S)
             wait_until(lambda: delivered() == len(on_disk))
+            time.sleep(10 * SLOW_S)  # after the commit, whose time is taken off the line's
             on_disk.append(delivered())
             echo = {"data": {"id": len(on_disk), "external_id": body["external_id"]}}
             connection.sendall(http("200 OK", json.dumps(echo).encode(), content_type="application/json"))
