@@ -24,7 +24,8 @@ TEXTS = ("timezone", "currency", "receipt_ref", "linked_receipt_ref")
 LINE_FIGURES = ("quantity", "price_current", "price_sell", "price_original")
 LINE_TEXTS = ("name", "sku")
 HALF_A_CENT, NO_MONEY = Decimal("0.005"), Decimal(0)
-OF_LINES = tuple(f"items.{name}" for name in (*LINE_FIGURES, *LINE_TEXTS, "is_void"))
+LINE = (*LINE_FIGURES, *LINE_TEXTS, "is_void")
+OF_LINES = tuple(f"items.{name}" for name in LINE)
 OF_SALES = ("transacted_at", "is_void", "location_id", "items", "redemption_id", "meta.omneo_journal")
 NAMES = {*FIGURES, *TEXTS, *OF_LINES, *OF_SALES, "id", "state", "type", "profile_id", "linked_source_id"}
 NAMES |= {"meta.external_id"}  # all that a difference can be in
@@ -42,8 +43,7 @@ def kept(row: Row) -> bytes:
     some = {name: row[name] for name in KEPT if name in row}
     if isinstance(some.get("items"), list):
         lines = (line for line in some["items"] if isinstance(line, dict))
-        names = (*LINE_FIGURES, *LINE_TEXTS, "is_void")
-        some["items"] = [{name: line[name] for name in names if name in line} for line in lines]
+        some["items"] = [{name: line[name] for name in LINE if name in line} for line in lines]
     return zlib.compress(json.dumps(some, default=str).encode(), 1)
 
 

@@ -28,7 +28,7 @@ class Ours:
     state: str
     facts_text: str  # of its entry in the journal
     names: str | None  # the redemption that it names
-    told_text: str = "{}"
+    told_text: str  # of its delivery; an empty object without one
     rows: dict[str, bytes] = field(default_factory=dict)  # what Omneo has of it, by Omneo's id, as compare.kept left it
 
     @property
@@ -74,9 +74,8 @@ def of_days(books: Books, db: sqlite3.Connection, days: Days) -> Iterator[Ours]:
     )
     for piece in between(db, "main", days.begin, days.end):
         for seq, kind, external_id, state, text in db.execute(query, (*piece, days.begin, days.end)).fetchall():
-            mine = Ours(books, seq, kind, external_id, state, text, json.loads(text).get("names"))
-            refresh(books, mine)
-            yield mine
+            names = json.loads(text).get("names")
+            yield Ours(books, seq, kind, external_id, state, text, names, json.dumps(delivered(books, seq)))
 
 
 def refresh(books: Books, mine: Ours) -> None:
